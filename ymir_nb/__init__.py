@@ -1,0 +1,1 @@
+"""ymir-nb: an active-learning workbench for computer vision that lives in the notebook."""

@@ -1,0 +1,1 @@
+"""Ways to run an executor, one small module each."""
