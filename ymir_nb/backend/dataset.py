@@ -24,21 +24,25 @@ class Media(Protocol):
         """Read an image and hold its bytes against its hash."""
         ...
 
+    def thumbnail(self, image: str, *, side_px: int) -> bytes:
+        """Give an upright JPEG of the image, its longer side at most `side_px` pixels."""
+        ...
+
 
 class NoMedia:
     """The null object of `Media`: a dataset of tables alone."""
 
     def path(self, image: str) -> Path:
         """Refuse: there are no files."""
-        raise ObjectMissing(
-            f"image {image}: this dataset was made in memory and holds no files. Save it to a workspace first."
-        )
+        raise _no_files(image)
 
     def read(self, image: str) -> bytes:
         """Refuse: there are no files."""
-        raise ObjectMissing(
-            f"image {image}: this dataset was made in memory and holds no files. Save it to a workspace first."
-        )
+        raise _no_files(image)
+
+    def thumbnail(self, image: str, *, side_px: int) -> bytes:  # noqa: ARG002
+        """Refuse: there are no files."""
+        raise _no_files(image)
 
 
 @dataclass(frozen=True)
@@ -128,7 +132,10 @@ class Dataset:
     def __repr__(self) -> str:
         """Say in one line what it holds."""
         name = self.ref or "Dataset"
-        return f"<{name}: {len(self)} images, {self.n_boxes} boxes, {self.n_negatives} negatives, {self.n_unlabelled} unlabelled>"
+        return (
+            f"<{name}: {len(self)} images, {self.n_boxes} boxes, "
+            f"{self.n_negatives} negatives, {self.n_unlabelled} unlabelled>"
+        )
 
     @property
     def n_boxes(self) -> int:
@@ -155,3 +162,7 @@ class Dataset:
         """
         counted = self.annotations["label"].value_counts()
         return {label: int(counted.get(label, 0)) for label in self.labels}
+
+
+def _no_files(image: str) -> ObjectMissing:
+    return ObjectMissing(f"image {image}: this dataset lives in memory and has no files. Save it to a workspace first.")
