@@ -1,0 +1,93 @@
+"""What all tests share: a workspace on disk and images drawn from a seed."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+os.environ.setdefault("DVC_NO_ANALYTICS", "1")
+os.environ.setdefault("JUPYTER_PLATFORM_DIRS", "1")
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture
+def workspace(tmp_path):
+    from ymir_nb.backend.workspace import Workspace
+
+    return Workspace.init(tmp_path / "ws")
+
+
+@pytest.fixture
+def shared():
+    if not SHARED.is_dir():
+        pytest.skip(f"the real datasets are not beside this checkout ({SHARED})")
+    return SHARED
+
+
+@pytest.fixture
+def run():
+    """Run a program and give its output; its error text is in the failure."""
+
+    def call(*command, cwd, check=True):
+        done = subprocess.run(list(map(str, command)), cwd=cwd, capture_output=True, text=True, check=False)
+        assert not (check and done.returncode), f"{command}: {done.stdout}{done.stderr}"
+        return done.stdout
+
+    return call
+
+
+@pytest.fixture
+def dvc(run):
+    """Run the real dvc."""
+    return lambda *arguments, cwd: run(sys.executable, "-m", "dvc", *arguments, cwd=cwd)
+
+
+def jpeg(seed: int, *, width: int = 40, height: int = 30, **options) -> bytes:
+    """Draw a small JPEG whose pixels depend on the seed alone."""
+    pixels = np.random.default_rng(seed).integers(0, 255, (height, width, 3), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "JPEG", **options)
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def draw():
+    return jpeg
+
+
+@pytest.fixture
+def make_dataset(workspace):
+    """Put `n` drawn images with a box each into the workspace's cache and give them as a dataset."""
+    from ymir_nb.backend.dataset import Dataset
+
+    def make(n: int = 3, *, start: int = 0, label: str = "dog", labelled: bool = True) -> Dataset:
+        if label not in workspace.labels:
+            workspace.labels.add(label)
+        images, boxes = [], []
+        for seed in range(start, start + n):
+            data = jpeg(seed)
+            image = workspace.store.objects.put(data)
+            images.append(
+                {
+                    "image": image,
+                    "file": f"{seed}.jpg",
+                    "format": "JPEG",
+                    "mode": "RGB",
+                    "width": 40,
+                    "height": 30,
+                    "n_bytes": len(data),
+                    "labelled": labelled,
+                }
+            )
+            if labelled:
+                boxes.append({"image": image, "label": label, "x1": seed % 5, "y1": 2, "x2": 20, "y2": 20.5})
+        return Dataset.of(images, boxes, labels=[label], media=workspace.media)
+
+    return make
