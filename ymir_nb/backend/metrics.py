@@ -1,0 +1,328 @@
+"""How good predictions are: COCO's average precision and recall, per label and overall.
+
+The numbers are those of COCO's box evaluation, computed on columns (see `matching`). Where COCO
+writes -1 for "no such object in the truth", there is NaN here and null in JSON.
+"""
+
+from __future__ import annotations
+
+import html
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ymir_nb.backend.dataset import Dataset
+from ymir_nb.backend.errors import InvalidTable, LabelNotFound
+from ymir_nb.backend.matching import (
+    MAX_DETECTIONS,
+    SIZES,
+    THRESHOLDS,
+    Bools,
+    Floats,
+    Ints,
+    Matches,
+    bits,
+    match,
+    to_boxes,
+)
+
+RECALLS: Floats = np.linspace(0.0, 1.0, 101)
+"""Recalls at which precision is read off the curve."""
+
+_NUMBERS = {
+    "ap": "average precision, mean over IoU 0.50 to 0.95",
+    "ap50": "average precision at IoU 0.50",
+    "ap75": "average precision at IoU 0.75",
+    "ap_small": "ap of objects below 32 x 32 pixels",
+    "ap_medium": "ap of objects between 32 x 32 and 96 x 96 pixels",
+    "ap_large": "ap of objects above 96 x 96 pixels",
+    "ar_1": "average recall, mean over IoU 0.50 to 0.95, one detection a label and image",
+    "ar_10": "average recall, ten detections a label and image",
+    "ar_100": "average recall, a hundred detections a label and image",
+    "ar_small": "ar_100 of objects below 32 x 32 pixels",
+    "ar_medium": "ar_100 of objects between 32 x 32 and 96 x 96 pixels",
+    "ar_large": "ar_100 of objects above 96 x 96 pixels",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """What predictions are worth against the truth: COCO's twelve numbers, and each label's.
+
+    Every number lies in [0, 1]; it is NaN where the truth holds no object that it speaks of.
+
+    Parameters
+    ----------
+    ap, ap50, ap75 : float
+        Average precision, mean over the labels: over IoU 0.50 to 0.95 in ten steps, at IoU 0.50
+        and at IoU 0.75.
+    ap_small, ap_medium, ap_large : float
+        `ap` of objects up to 32 x 32 pixels, up to 96 x 96 pixels, and larger.
+    ar_1, ar_10, ar_100 : float
+        Average recall with at most 1, 10 and 100 detections of a label on one image.
+    ar_small, ar_medium, ar_large : float
+        `ar_100` by size.
+    n_images : int
+        Labelled images that were compared.
+    per_label : DataFrame
+        Columns label, ap, ap50, n_truth (crowds left out), n_predictions; a row a label, in the
+        order of the truth's labels.
+    """
+
+    ap: float
+    ap50: float
+    ap75: float
+    ap_small: float
+    ap_medium: float
+    ap_large: float
+    ar_1: float
+    ar_10: float
+    ar_100: float
+    ar_small: float
+    ar_medium: float
+    ar_large: float
+    n_images: int
+    per_label: pd.DataFrame = field(repr=False)
+    _matches: Matches = field(repr=False)
+
+    def pr_curve(self, label: str, iou: float = 0.5) -> pd.DataFrame:
+        """Trace precision against recall while the score threshold falls.
+
+        Parameters
+        ----------
+        label : str
+            Main name of a label.
+        iou : float
+            One of 0.50, 0.55 ... 0.95.
+
+        Returns
+        -------
+        DataFrame
+            Columns score, recall, precision; a row a detection that counts, by falling score.
+            Detections on crowds are left out. Recall is NaN for a label without truth.
+
+        Raises
+        ------
+        LabelNotFound
+            The label was not evaluated.
+        InvalidTable
+            `iou` was not evaluated.
+
+        Examples
+        --------
+        >>> evaluate(Dataset.of(labels=["dog"]), Dataset.of()).pr_curve("dog").columns.tolist()
+        ['score', 'recall', 'precision']
+        """
+        labels = self.per_label["label"].tolist()
+        if label not in labels:
+            known = ", ".join(map(repr, labels)) or "none"
+            raise LabelNotFound(f"label {label!r} was not evaluated; evaluated were {known}. Choose one of these.")
+        step = int(np.argmin(np.abs(THRESHOLDS - iou)))
+        if not math.isclose(THRESHOLDS[step], iou, abs_tol=1e-6):
+            raise InvalidTable(f"IoU {iou} was not evaluated. Choose one of 0.50, 0.55 ... 0.95, such as iou=0.5.")
+        return _curve(self._matches, labels.index(label), step)
+
+    def to_frame(self) -> pd.DataFrame:
+        """List the twelve numbers: columns metric, value, meaning."""
+        return pd.DataFrame(
+            {
+                "metric": list(_NUMBERS),
+                "value": [getattr(self, name) for name in _NUMBERS],
+                "meaning": list(_NUMBERS.values()),
+            }
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give what JSON can say: ap50, ap, and both for every label; null stands for NaN.
+
+        Examples
+        --------
+        >>> evaluate(Dataset.of(labels=["dog"]), Dataset.of()).to_dict()
+        {'ap50': None, 'ap': None, 'per_label': {'dog': {'ap50': None, 'ap': None}}}
+        """
+        per_label = zip(self.per_label["label"], self.per_label["ap50"], self.per_label["ap"], strict=True)
+        return {
+            "ap50": _or_none(self.ap50),
+            "ap": _or_none(self.ap),
+            "per_label": {label: {"ap50": _or_none(ap50), "ap": _or_none(ap)} for label, ap50, ap in per_label},
+        }
+
+    def __repr__(self) -> str:
+        """Say in one line what matters."""
+        return (
+            f"<Evaluation: AP50 {self.ap50:.3f}, AP {self.ap:.3f}, "
+            f"{len(self.per_label)} labels, {self.n_images} images>"
+        )
+
+    def _repr_html_(self) -> str:
+        """Show the headline and each label's numbers in a notebook."""
+        table = self.per_label.to_html(index=False, escape=True, float_format="%.3f", na_rep="-", border=0)
+        return f"<p>{html.escape(repr(self))}</p>{table}"
+
+
+def evaluate(truth: Dataset, predictions: Dataset) -> Evaluation:
+    """Compare predictions with the truth as COCO's box evaluation does.
+
+    Images that nobody has labelled are left out, and so are predictions on them, on images that
+    the truth does not list, and of labels that it is not annotated for. A labelled image without
+    predictions counts as one on which nothing was found. Detections on a crowd are neither right
+    nor wrong. An object's size is its `area_px`, or its box's area where that is NaN. Equal
+    scores keep the order of the table.
+
+    Parameters
+    ----------
+    truth : Dataset
+        Ground truth: no row has a score.
+    predictions : Dataset
+        Every row has a finite score. Its `labelled` column plays no part.
+
+    Returns
+    -------
+    Evaluation
+        A label without truth has NaN and stays out of the means.
+
+    Raises
+    ------
+    InvalidTable
+        The truth holds scores, a prediction has none, or the predictions were made on none of
+        the labelled images.
+
+    Examples
+    --------
+    >>> image = dict(image="0" * 32, file="a.png", format="PNG", mode="RGB", width=9, height=9, n_bytes=1)
+    >>> box = dict(image="0" * 32, label="dog", x1=0, y1=0, x2=4, y2=4)
+    >>> truth = Dataset.of([image | {"labelled": True}], [box], labels=["dog"])
+    >>> evaluate(truth, Dataset.of([image], [box | {"score": 0.9}], labels=["dog"]))
+    <Evaluation: AP50 1.000, AP 1.000, 1 labels, 1 images>
+
+    Source: COCO's detection evaluation, `pycocotools.cocoeval` 2.0 (iouType ``bbox``).
+    """
+    images = truth.images.loc[truth.images["labelled"], "image"].sort_values()
+    _check(truth, predictions, images)
+    n_images, n_labels = len(images), len(truth.labels)
+    objects = to_boxes(truth.annotations, images=images, labels=truth.labels, weight="crowd")
+    detections = to_boxes(predictions.annotations, images=images, labels=truth.labels, weight="score")
+    matches = match(objects, detections, n_images=n_images, n_labels=n_labels)
+    precision, recall, recall_few = _averages(matches, n_labels)
+    per_label = pd.DataFrame(
+        {
+            "label": pd.Series(truth.labels, dtype="str"),
+            "ap": precision[0].mean(axis=0),
+            "ap50": precision[0, 0],
+            "n_truth": matches.n_truth[0],
+            "n_predictions": np.bincount(detections.cell // max(n_images, 1), minlength=n_labels),
+        }
+    )
+    sizes = list(SIZES)[1:]
+    return Evaluation(
+        ap=_mean(precision[0]),
+        ap50=_mean(precision[0, 0]),
+        ap75=_mean(precision[0, int(np.argmin(np.abs(THRESHOLDS - 0.75)))]),
+        **{f"ap_{size}": _mean(precision[i]) for i, size in enumerate(sizes, start=1)},
+        **{f"ar_{n}": _mean(recall_few[i]) for i, n in enumerate(MAX_DETECTIONS[:-1])},
+        ar_100=_mean(recall[0]),
+        **{f"ar_{size}": _mean(recall[i]) for i, size in enumerate(sizes, start=1)},
+        n_images=n_images,
+        per_label=per_label,
+        _matches=matches,
+    )
+
+
+def _check(truth: Dataset, predictions: Dataset, images: pd.Series) -> None:
+    """Refuse what would give numbers that mean nothing."""
+    scored = int(truth.annotations["score"].notna().sum())
+    if scored:
+        raise InvalidTable(
+            f"truth: {scored} of its {truth.n_boxes} objects have a score, so they are predictions. Give ground "
+            "truth first: evaluate(truth, predictions)"
+        )
+    unscored = int((~np.isfinite(predictions.annotations["score"].to_numpy())).sum())
+    if unscored:
+        raise InvalidTable(
+            f"predictions: {unscored} of their {predictions.n_boxes} objects have no finite score. Give what a "
+            "model predicted second: evaluate(truth, predictions)"
+        )
+    if len(images) and len(predictions) and not predictions.images["image"].isin(images).any():
+        raise InvalidTable(
+            f"predictions: none of their {len(predictions)} images is among the {len(images)} labelled images of the "
+            "truth. Infer on the images that are to be evaluated."
+        )
+
+
+def _averages(matches: Matches, n_labels: int) -> tuple[Floats, Floats, Floats]:
+    """Average precision and recall, shape (4, 10, n_labels); recall at the lower limits, (2, 10, n_labels)."""
+    shape = (len(SIZES), len(THRESHOLDS), n_labels)
+    precision, recall, recall_few = np.zeros(shape), np.zeros(shape), np.zeros((2, *shape[1:]))
+    n_seen: Ints = np.cumsum(matches.inside, axis=1)
+    bounds = np.searchsorted(matches.row, matches.start)
+    for label in np.flatnonzero(np.diff(bounds)):
+        part = slice(bounds[label], bounds[label + 1])
+        row, n_truth = matches.row[part], matches.n_truth[:, label]
+        first = matches.start[label]
+        seen = n_seen[:, row] - (n_seen[:, first] - matches.inside[:, first])[:, None]
+        hit = bits(matches.found[part])
+        # Of the detections inside a size, those that found anything are no false alarms.
+        spared = np.cumsum((hit | bits(matches.excused[part])) & matches.inside[:, None, row], axis=2)
+        n_hits: Ints = np.cumsum(hit, axis=2)
+        precision[:, :, label] = _average_precision(hit, n_hits, seen[:, None] - spared, n_truth)
+        recall[:, :, label] = n_hits[:, :, -1] / np.maximum(n_truth, 1)[:, None]
+        for i, limit in enumerate(MAX_DETECTIONS[:-1]):
+            among = matches.rank[part] < limit
+            recall_few[i, :, label] = (hit[0] & among).sum(axis=1) / max(n_truth[0], 1)
+    absent = matches.n_truth == 0
+    for table in (precision, recall):
+        table[np.broadcast_to(absent[:, None], shape)] = np.nan
+    recall_few[:, :, absent[0]] = np.nan
+    return precision, recall, recall_few
+
+
+def _average_precision(hit: Bools, n_hits: Ints, n_false: Ints, n_truth: Ints) -> Floats:
+    """Mean of the highest precision at or beyond each of the 101 recalls.
+
+    Precision can only be highest where a detection hits, so hits are all that is looked at.
+    All of shape (4, 10, n) by size, threshold and falling score; `n_truth` of shape (4,).
+    """
+    precision = np.where(hit, n_hits / (n_false + n_hits + np.spacing(1)), 0.0)
+    best = np.maximum.accumulate(precision[:, :, ::-1], axis=2)[:, :, ::-1][hit]
+    total = n_hits[:, :, -1]
+    start = (np.cumsum(total) - total.ravel()).reshape(total.shape)
+    needed = np.stack([np.searchsorted(np.arange(n + 1) / max(n, 1), RECALLS) for n in n_truth])[:, None]
+    reached = (needed <= total[:, :, None]) & (total[:, :, None] > 0)
+    place = start[:, :, None] + np.maximum(needed, 1) - 1
+    read = np.where(reached, np.append(best, 0.0)[np.where(reached, place, -1)], 0.0)
+    average: Floats = read.mean(axis=2)
+    return average
+
+
+def _curve(matches: Matches, label: int, step: int) -> pd.DataFrame:
+    """Precision and recall of one label at one threshold, for objects of all sizes."""
+    first, end = matches.start[label], matches.start[label + 1]
+    part = slice(*np.searchsorted(matches.row, [first, end]))
+    hit, excused = np.zeros(end - first, dtype=np.bool_), np.zeros(end - first, dtype=np.bool_)
+    row = matches.row[part] - first
+    hit[row] = bits(matches.found[part])[0, step]
+    excused[row] = bits(matches.excused[part])[0, step]
+    counts = hit | (matches.inside[0, first:end] & ~excused)
+    n_hits = np.cumsum(hit[counts])
+    n_truth = int(matches.n_truth[0, label])
+    return pd.DataFrame(
+        {
+            "score": matches.score[first:end][counts],
+            "recall": n_hits / n_truth if n_truth else np.full(len(n_hits), np.nan),
+            "precision": n_hits / np.arange(1, len(n_hits) + 1),
+        }
+    )
+
+
+def _mean(values: Floats) -> float:
+    """Mean of what is there; NaN where nothing is."""
+    there = values[~np.isnan(values)]
+    return float(there.mean()) if len(there) else math.nan
+
+
+def _or_none(value: float) -> float | None:
+    """JSON knows no NaN."""
+    return None if math.isnan(value) else float(value)
