@@ -1,0 +1,97 @@
+"""What all format writers share: file names, image files, and the empty folder they start with."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections import Counter
+from pathlib import Path, PurePosixPath
+
+import pandas as pd
+
+from ymir_nb.backend.dataset import Dataset
+from ymir_nb.backend.errors import StoreError
+from ymir_nb.backend.images import EXTENSIONS
+
+_MAX_STEM_BYTES = 200
+
+
+def start_folder(directory: str | Path) -> Path:
+    """Make the folder to write to.
+
+    Raises
+    ------
+    StoreError
+        There is something in it, or it cannot be made.
+    """
+    folder = Path(directory)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        filled = any(folder.iterdir())
+    except OSError as error:
+        raise StoreError(f"{folder} cannot be written to ({error.strerror}). Name another folder.") from error
+    if filled:
+        raise StoreError(f"{folder} is not empty. Name a new folder, or empty this one.")
+    return folder
+
+
+def file_names(images: pd.DataFrame) -> dict[str, str]:
+    """Choose a flat file name for every image: its own where that is safe and unique.
+
+    Parameters
+    ----------
+    images : DataFrame
+        Columns of `tables.IMAGES`.
+
+    Returns
+    -------
+    dict of str to str
+        File name by image; no two main names are equal, even without case.
+    """
+    stems, suffixes = {}, {}
+    for image, file, kind in zip(images["image"], images["file"], images["format"], strict=True):
+        base = PurePosixPath(file).name
+        suffix = PurePosixPath(base).suffix.lower()
+        suffixes[image] = suffix if suffix in EXTENSIONS.get(kind, ()) else EXTENSIONS.get(kind, (".jpg",))[0]
+        stems[image] = _safe(base[: len(base) - len(suffix)] if suffix == suffixes[image] else base)
+    taken = Counter(stem.casefold() for stem in stems.values())
+    return {
+        image: (stem if stem and taken[stem.casefold()] == 1 else f"{stem[:80]}-{image}".lstrip("-")) + suffixes[image]
+        for image, stem in stems.items()
+    }
+
+
+def place_images(dataset: Dataset, folder: Path, names: dict[str, str], *, link: bool) -> None:
+    """Copy every image into a folder, or link it where the file system can."""
+    folder.mkdir(parents=True)
+    for image, name in names.items():
+        place, target = dataset.media.path(image), folder / name
+        if link:
+            try:
+                os.link(place, target)
+            except OSError:
+                # Another file system, or one without links: a copy serves as well.
+                shutil.copyfile(place, target)
+        else:
+            shutil.copyfile(place, target)
+
+
+def name_losses(dataset: Dataset, names: dict[str, str]) -> list[str]:
+    """Say which names an export in one flat folder cannot keep."""
+    moved = sum(
+        names[image] != file for image, file in zip(dataset.images["image"], dataset.images["file"], strict=True)
+    )
+    more = int((dataset.images["other_files"] != "[]").sum())
+    losses = []
+    if moved:
+        losses.append(f"folders or unsafe parts in the names of {moved} images")
+    if more:
+        losses.append(f"the further names of {more} images")
+    return losses
+
+
+def _safe(stem: str) -> str:
+    """Make a main file name that every system and shell takes."""
+    clean = re.sub(r"[^\w. ()+=@,-]", "_", stem).strip(". ").lstrip("-")
+    return clean.encode()[:_MAX_STEM_BYTES].decode("utf-8", "ignore")
