@@ -1,0 +1,110 @@
+"""From a network's output to boxes: peaks of the heatmaps, then non-maximum suppression."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from ymir_nb.executor.images import Picture, normalised
+from ymir_nb.executor.network import STRIDE, Detector
+
+
+@dataclass(frozen=True, eq=False)
+class Detections:
+    """What was found on one image, best first.
+
+    Parameters
+    ----------
+    boxes : ndarray of float64, shape (n, 4)
+        x1 y1 x2 y2 in pixels of the upright original, inside it.
+    scores : ndarray of float64, shape (n,)
+        In [0, 1].
+    classes : ndarray of int64, shape (n,)
+        Positions in class_names.
+    peaks : ndarray of float64
+        Scores of the best peaks of all heatmaps, before any threshold or suppression.
+    """
+
+    boxes: np.ndarray
+    scores: np.ndarray
+    classes: np.ndarray
+    peaks: np.ndarray
+
+
+@dataclass(frozen=True)
+class Finder:
+    """A detector in its form for inference, with the thresholds of a run.
+
+    Parameters
+    ----------
+    model : Detector
+        From `network.for_inference`.
+    conf_threshold, nms_iou : float
+        Detections below the score are dropped; so is the worse of two of a class that overlap more.
+    max_boxes : int
+        Most detections an image.
+    """
+
+    model: Detector
+    conf_threshold: float
+    nms_iou: float
+    max_boxes: int
+
+    @torch.inference_mode()
+    def __call__(self, pictures: list[Picture]) -> list[Detections]:
+        """Find the objects on a batch of pictures."""
+        stem = self.model.stem.conv.weight
+        images = normalised(torch.stack([picture.pixels for picture in pictures]).to(stem.device))
+        logits, distances = self.model(images.to(stem.dtype))
+        n, _, rows, columns = logits.shape
+        peaks = torch.where(
+            logits == functional.max_pool2d(logits, 3, 1, 1), logits, torch.tensor(-torch.inf).to(logits)
+        )
+        values, places = peaks.flatten(1).topk(min(3 * self.max_boxes, peaks[0].numel()), dim=1)
+        scores, cells = torch.sigmoid(values), places % (rows * columns)
+        sides = distances.flatten(2).gather(2, cells[:, None].expand(n, 4, -1)).double()
+        x, y = (cells % columns + 0.5) * STRIDE, (cells // columns + 0.5) * STRIDE
+        boxes = torch.stack([x - sides[:, 0], y - sides[:, 1], x + sides[:, 2], y + sides[:, 3]], dim=2)
+        arrays = [
+            tensor.cpu().numpy()
+            for tensor in (boxes, scores.double(), torch.div(places, rows * columns, rounding_mode="floor"))
+        ]
+        return [self._tidy(picture, *(array[i] for array in arrays)) for i, picture in enumerate(pictures)]
+
+    def _tidy(self, picture: Picture, boxes: np.ndarray, scores: np.ndarray, classes: np.ndarray) -> Detections:
+        """Bring one image's boxes to its own pixels, cut them to it, and suppress doubles."""
+        boxes = boxes / np.tile(picture.scale, 2)
+        boxes = np.clip(boxes, 0, [picture.width, picture.height, picture.width, picture.height])
+        solid = ((boxes[:, 2:] - boxes[:, :2]) >= 0.5).all(1) & (scores >= self.conf_threshold)
+        order = np.flatnonzero(solid)
+        order = order[np.argsort(-scores[order], kind="stable")]
+        kept = order[suppress(boxes[order], classes[order], self.nms_iou)][: self.max_boxes]
+        return Detections(boxes[kept], scores[kept], classes[kept], scores)
+
+
+def iou_matrix(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Intersection over union of every box of `a` with every box of `b`: shape (len(a), len(b)).
+
+    Examples
+    --------
+    >>> iou_matrix(np.array([[0, 0, 2, 2]]), np.array([[0, 0, 2, 1], [2, 2, 3, 3]])).tolist()
+    [[0.5, 0.0]]
+    """
+    low = np.maximum(a[:, None, :2], b[None, :, :2])
+    high = np.minimum(a[:, None, 2:], b[None, :, 2:])
+    shared = np.clip(high - low, 0, None).prod(2)
+    area_a, area_b = ((boxes[:, 2:] - boxes[:, :2]).prod(1) for boxes in (a, b))
+    return shared / np.maximum(area_a[:, None] + area_b[None] - shared, 1e-9)
+
+
+def suppress(boxes: np.ndarray, classes: np.ndarray, iou: float) -> np.ndarray:
+    """Give the positions of the boxes to keep: of two of a class that overlap more than `iou`, the first."""
+    rivals = (iou_matrix(boxes, boxes) > iou) & (classes[:, None] == classes[None])
+    keep = np.ones(len(boxes), dtype=bool)
+    for i in np.flatnonzero(np.triu(rivals, 1).any(1)):
+        if keep[i]:
+            keep[i + 1 :] &= ~rivals[i, i + 1 :]
+    return np.flatnonzero(keep)
