@@ -1,0 +1,403 @@
+"""Jobs: work in an executor that outlives the kernel that started it.
+
+A job is a directory, ``<jobs>/<id>/{job.json, in/, out/}``, and a process or container. Its id is
+given by whoever starts it and says what the work is (``helmets-r01-training``), so that asking for
+the same work again attaches to it while it runs, and gives its result once it is done.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+import pandas as pd
+from filelock import FileLock, Timeout
+
+from ymir_nb.backend import contract
+from ymir_nb.backend.errors import JobError, JobFailed, PreflightFailed, ProtocolViolated
+from ymir_nb.backend.failures import LOG_FILE, explain, last_lines
+from ymir_nb.backend.monitor import read_monitor
+from ymir_nb.backend.names import check_name
+from ymir_nb.backend.objects import write_atomically
+from ymir_nb.backend.progress import bar
+from ymir_nb.backend.runners import RUNNERS
+from ymir_nb.backend.runners.base import CANCELLED, LOST, RunState
+
+if TYPE_CHECKING:
+    from ymir_nb.backend.workspace import Workspace
+
+__all__ = ["JobRecord", "Jobs", "Watch", "bar"]
+
+State = Literal["queued", "running", "done", "failed", "cancelled", "interrupted"]
+Watch = Callable[[float, str], None] | None
+"""Gets the share of a job that is done, in [0, 1], and a few words; None where nobody looks."""
+Result = TypeVar("Result")
+
+JOB_FILE = "job.json"
+CANCEL_FILE = "cancel"
+PREVIOUS = ".previous"
+KEPT_INPUTS = frozenset({"config.yaml", "env.yaml"})
+_ENDED = frozenset({"done", "failed", "cancelled", "interrupted"})
+
+
+@dataclass(frozen=True)
+class JobRecord:
+    """How a job stands.
+
+    Parameters
+    ----------
+    id : str
+        Its name.
+    state : {"queued", "running", "done", "failed", "cancelled", "interrupted"}
+        ``interrupted``: its machine or supervisor stopped, or it never came to start.
+    kind : str
+        ``training``, ``mining``, ``infer`` or ``mining+infer``.
+    runner : str
+        A key of `runners.RUNNERS`.
+    digest : str
+        Hash of everything that goes in; equal digests mean the same work.
+    directory : Path
+        Where it lives.
+    created : float
+        Unix time.
+    seconds : float
+        How long it ran, or has been running.
+    fraction : float
+        Share that is done, in [0, 1].
+    message : str
+        Why it failed; empty otherwise.
+    """
+
+    id: str
+    state: State
+    kind: str
+    runner: str
+    digest: str
+    directory: Path
+    created: float
+    seconds: float = 0.0
+    fraction: float = 0.0
+    message: str = ""
+
+    @property
+    def out_dir(self) -> Path:
+        """What its executor writes."""
+        return self.directory / "out"
+
+    @property
+    def log_path(self) -> Path:
+        """What its executor said."""
+        return self.out_dir / LOG_FILE
+
+    def __repr__(self) -> str:
+        """Say in one line how it stands."""
+        said = f": {self.message.splitlines()[0]}" if self.message else ""
+        return f"<Job {self.id}: {self.kind}, {self.state}, {self.fraction:.0%} after {self.seconds:.0f} s{said}>"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give its fields as plain values."""
+        return asdict(self) | {"directory": str(self.directory)}
+
+
+class Jobs:
+    """The jobs below a folder.
+
+    Parameters
+    ----------
+    directory : Path
+        Made when the first job is; any number of processes may use it at a time.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    @classmethod
+    def of(cls, workspace: Workspace) -> Jobs:
+        """Give the jobs of a workspace."""
+        return cls(workspace.root / ".ymir" / "jobs")
+
+    def run(
+        self,
+        job_id: str,
+        task: contract.Task,
+        *,
+        command: Sequence[str],
+        read: Callable[[Path], Result],
+        runner: str = "process",
+        limit_seconds: float | None = None,
+        watch: Watch = None,
+    ) -> Result:
+        """Do work in an executor and read its result; work that is done is not done again.
+
+        Parameters
+        ----------
+        job_id : str
+            Names the work; the same name and the same inputs mean the same work.
+        task : contract.Task
+            What to do.
+        command : sequence of str
+            The executor's program and arguments.
+        read : callable
+            Turns ``out`` into a result, such as `results.read_training`. A ProtocolViolated from it
+            makes the job a failed one.
+        runner : str, default "process"
+            A key of `runners.RUNNERS`.
+        limit_seconds : float, optional
+            Wall-clock time after which the executor is ended.
+        watch : callable, optional
+            Called with the share done and a few words.
+
+        Returns
+        -------
+        object
+            What `read` returns.
+
+        Raises
+        ------
+        PreflightFailed
+            As `start`.
+        JobFailed
+            The executor failed, or was cancelled or interrupted.
+        ProtocolViolated
+            It ended well and left what the contract forbids.
+        """
+        self.start(job_id, task, command=command, runner=runner, limit_seconds=limit_seconds)
+        record = self.wait(job_id, watch=watch)
+        try:
+            result = read(record.out_dir)
+        except ProtocolViolated as error:
+            with self._lock(job_id):
+                self._save(replace(record, state="failed", message=str(error)))
+            raise ProtocolViolated(
+                f"{record.kind} job {job_id!r}: {error} Log: {record.log_path}", error.faults
+            ) from error
+        _tidy(record.directory / "in")
+        return result
+
+    def start(
+        self,
+        job_id: str,
+        task: contract.Task,
+        *,
+        command: Sequence[str],
+        runner: str = "process",
+        limit_seconds: float | None = None,
+    ) -> JobRecord:
+        """Start a job and come back at once; one that runs or is done with the same inputs is left alone.
+
+        What failed, was interrupted or had other inputs is set aside to ``.previous/<id>`` first.
+
+        Raises
+        ------
+        PreflightFailed
+            The task or command cannot work (see `contract.preflight`), or a job of this name runs
+            with other inputs.
+        """
+        check_name(job_id, what="job")
+        if runner not in RUNNERS:
+            raise PreflightFailed(f"there is no runner {runner!r}; there is {', '.join(sorted(RUNNERS))}.")
+        digest = hashlib.sha256(json.dumps([task.digest(), list(command), runner]).encode()).hexdigest()
+        with self._lock(job_id):
+            stored = self._load(job_id)
+            known = None if stored is None else self._refresh(stored, locked=True)
+            if known is not None and known.digest == digest and known.state in ("running", "done"):
+                return known
+            if known is not None and known.state == "running":
+                raise PreflightFailed(
+                    f"job {job_id!r} is running with other inputs. Wait for it, or end it: jobs.cancel({job_id!r})"
+                )
+            RUNNERS[runner].preflight(command)
+            contract.preflight(task)
+            self._set_aside(known, job_id)
+            record = JobRecord(
+                job_id, "queued", task.kind, runner, digest, self.directory / job_id, created=time.time()
+            )
+            self._save(record)
+            try:
+                in_root, out_root = RUNNERS[runner].roots(record.directory)
+                contract.write_in(record.directory, task, in_root=in_root, out_root=out_root)
+                if (record.directory / CANCEL_FILE).exists():
+                    raise JobFailed(f"{task.kind} job {job_id!r} was cancelled before it started.")
+                RUNNERS[runner].start(record.directory, command, env={}, limit_seconds=limit_seconds)
+            except BaseException:  # nothing runs: half an export is of no use to anybody
+                shutil.rmtree(record.directory)
+                raise
+            return self._refresh(record, locked=True)
+
+    def wait(self, job_id: str, watch: Watch = None, *, poll_seconds: float = 0.1) -> JobRecord:
+        """Wait for a job's end. Ctrl-C stops the waiting, not the job.
+
+        Parameters
+        ----------
+        job_id : str
+            Any job, whoever started it.
+        watch : callable, optional
+            Called with the share done, which never goes back, and a few words.
+        poll_seconds : float
+            How often to look.
+
+        Raises
+        ------
+        JobFailed
+            It failed, was cancelled or interrupted; the message carries the exit code, the first
+            line that looks like an error, the last lines of the log, and the log's path.
+        KeyboardInterrupt
+            With a word on how to go on.
+        """
+        furthest = 0.0
+        try:
+            while (record := self.attach(job_id)).state not in _ENDED:
+                furthest = max(furthest, record.fraction)
+                if watch is not None:
+                    watch(furthest, f"{record.kind}, {record.state} {record.seconds:.0f} s")
+                time.sleep(poll_seconds)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(
+                f"stopped waiting; job {job_id!r} keeps running. Watch it again: jobs.wait({job_id!r}); "
+                f"end it: jobs.cancel({job_id!r})"
+            ) from None
+        if record.state != "done":
+            raise JobFailed(record.message)
+        if watch is not None:
+            watch(1.0, f"{record.kind}, done in {record.seconds:.0f} s")
+        return record
+
+    def attach(self, job_id: str) -> JobRecord:
+        """Give the truth about a job, from its files and the process table.
+
+        Raises
+        ------
+        InvalidName
+            A path, or anything else that no job is called.
+        JobError
+            There is no such job.
+        """
+        record = self._load(check_name(job_id, what="job"))
+        if record is None:
+            raise JobError(f"there is no job {job_id!r} in {self.directory}. List them: jobs.to_frame()")
+        fresh = self._refresh(record)
+        if fresh.state in _ENDED and record.state not in _ENDED:
+            with self._lock(job_id):
+                current = self._load(job_id)
+                if current is not None and current.digest == record.digest and current.state not in _ENDED:
+                    self._reap(fresh)
+                    self._save(fresh)
+        return fresh
+
+    def cancel(self, job_id: str) -> JobRecord:
+        """End a job and everything its executor started, within ten seconds; one that ended is left as it is."""
+        record = self.attach(job_id)
+        if record.state == "queued":  # somebody is writing its inputs, and looks for this file then
+            (record.directory / CANCEL_FILE).touch()
+        elif record.state == "running":
+            RUNNERS[record.runner].cancel(record.directory)
+        return self.attach(job_id)
+
+    def log(self, job_id: str, *, n_lines: int = 50) -> str:
+        """Give the last lines that a job's executor said."""
+        return "\n".join(last_lines(self.attach(job_id).log_path, n_lines=n_lines))
+
+    def to_frame(self) -> pd.DataFrame:
+        """List the jobs, newest first: columns job, kind, state, fraction, seconds, created, message."""
+        found = (self._load(path.parent.name) for path in self.directory.glob(f"*/{JOB_FILE}"))
+        records = [self.attach(r.id) for r in found if r is not None]
+        records.sort(key=lambda record: (-record.created, record.id))
+        columns = ("job", "kind", "state", "fraction", "seconds", "created", "message")
+        rows = [(r.id, r.kind, r.state, r.fraction, r.seconds, r.created, r.message) for r in records]
+        frame = pd.DataFrame(rows, columns=list(columns))
+        frame["created"] = pd.to_datetime(frame["created"].astype(float), unit="s", utc=True)
+        return frame
+
+    def _load(self, job_id: str) -> JobRecord | None:
+        """Read job.json; one that a crash left unreadable is none."""
+        directory = self.directory / job_id
+        try:
+            data = json.loads((directory / JOB_FILE).read_text(encoding="utf-8"))
+            return JobRecord(**(data | {"id": job_id, "directory": directory}))
+        except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError, TypeError):
+            return None
+
+    def _save(self, record: JobRecord) -> None:
+        fields = asdict(record)
+        del fields["id"], fields["directory"]
+        write_atomically(record.directory / JOB_FILE, json.dumps(fields, indent=2))
+
+    def _refresh(self, record: JobRecord, *, locked: bool = False) -> JobRecord:
+        """Hold a record against what its runner knows; `locked` when this process holds the job's lock."""
+        if record.state in _ENDED:
+            return record
+        run = RUNNERS[record.runner].poll(record.directory)
+        record = replace(record, seconds=run.seconds)
+        if run.phase == "running":
+            seen = read_monitor(record.out_dir / "monitor.txt")
+            return replace(record, state="running", fraction=seen.fraction if seen else 0.0)
+        if run.phase == "absent":
+            if not locked and self._is_locked(record.id):  # somebody is writing its inputs
+                return record
+            return replace(record, state="interrupted", message=f"job {record.id!r} was interrupted before it started.")
+        state = _state_of(run)
+        if state == "done":
+            return replace(record, state="done", fraction=1.0)
+        message = f"{record.kind} job {record.id!r} {_WORDS[state]}: {explain(record.out_dir, run)}"
+        return replace(record, state=state, message=message)
+
+    def _reap(self, record: JobRecord) -> None:
+        """End what a lost supervisor left running."""
+        if record.state == "interrupted":
+            RUNNERS[record.runner].cancel(record.directory)
+
+    def _set_aside(self, known: JobRecord | None, job_id: str) -> None:
+        """Keep the record and output of a former run, without its inputs, and make room."""
+        directory = self.directory / job_id
+        if not directory.exists():
+            return
+        if known is not None:
+            self._reap(known)
+        former = self.directory / PREVIOUS / job_id
+        shutil.rmtree(former, ignore_errors=True)
+        former.parent.mkdir(exist_ok=True)
+        _tidy(directory / "in")
+        directory.replace(former)
+
+    @contextmanager
+    def _lock(self, job_id: str) -> Iterator[None]:
+        """Let one process at a time start or end a job; the lock dies with its holder."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        with FileLock(self._lock_path(job_id)):
+            yield
+
+    def _is_locked(self, job_id: str) -> bool:
+        """Tell whether another process is starting or ending this job now."""
+        try:
+            with FileLock(self._lock_path(job_id), timeout=0):
+                return False
+        except Timeout:
+            return True
+
+    def _lock_path(self, job_id: str) -> Path:
+        return self.directory / f".{job_id}.lock"
+
+
+_WORDS: Mapping[str, str] = {"failed": "failed", "cancelled": "was cancelled", "interrupted": "was interrupted"}
+_ENDS: Mapping[str, State] = {CANCELLED: "cancelled", LOST: "interrupted"}
+
+
+def _state_of(run: RunState) -> State:
+    """Name the state of a run that ended."""
+    if run.phase == "vanished":
+        return "interrupted"
+    return _ENDS.get(run.reason, "failed" if run.code != 0 or run.reason else "done")
+
+
+def _tidy(in_dir: Path) -> None:
+    """Remove a job's inputs, but for what tells how it was configured."""
+    for path in in_dir.iterdir() if in_dir.is_dir() else ():
+        if path.name not in KEPT_INPUTS:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
