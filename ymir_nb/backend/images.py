@@ -25,11 +25,12 @@ from PIL import (
     WebPImagePlugin,
 )
 
-from ymir_nb.backend.errors import YmirError
+from ymir_nb.backend.imagefiles import CHECKS, MAX_METADATA_BYTES, BadImage, is_plain_bmp, sniff, too_much_metadata
+
+__all__ = ["BadImage", "ImageInfo", "inspect", "is_plain", "open_upright", "thumbnail", "to_plain_png"]
 
 MAX_PIXELS = 178_956_970
 """Twice the size at which Pillow begins to warn; larger pictures are refused by their header."""
-MAX_METADATA_BYTES = 8 << 20
 MAX_FILE_BYTES = 1 << 30
 
 # The classes themselves, not Image.open: no search for a format, and our own size limit instead of a warning.
@@ -65,28 +66,11 @@ _TRANSPOSE = {
     8: Image.Transpose.ROTATE_90,
 }
 _ORIENTATION = 0x0112
-# What Pillow's readers raise on broken or hostile files.
+# What Pillow's readers raise on broken or hostile files; warnings where those are made errors.
 _FAULTS = (
     *(OSError, ValueError, SyntaxError, EOFError, IndexError, KeyError, TypeError, struct.error, zlib.error),
-    *(ArithmeticError, AttributeError, RuntimeError, MemoryError, Image.DecompressionBombError, RuntimeWarning),
+    *(ArithmeticError, AttributeError, RuntimeError, MemoryError, Image.DecompressionBombError, Warning),
 )
-
-
-class BadImage(YmirError, ValueError):
-    """An image file that cannot be used.
-
-    Parameters
-    ----------
-    reason : str
-        What is wrong with it.
-    remedy : str
-        What to do about it.
-    """
-
-    def __init__(self, reason: str, remedy: str) -> None:
-        super().__init__(f"{reason}; {remedy}")
-        self.reason = reason
-        self.remedy = remedy
 
 
 @dataclass(frozen=True)
@@ -141,13 +125,13 @@ def inspect(data: bytes, name: str) -> ImageInfo:
     >>> inspect(file.getvalue(), "a.png").width
     4
     """
-    kind = _sniff(data)
+    kind = sniff(data)
     named = _FORMAT_OF.get(PurePosixPath(name).suffix.lower())
     if named and named != kind:
         right = PurePosixPath(name).with_suffix(EXTENSIONS[kind][0]).name
         raise BadImage(f"a {kind} file named as {named}", f"rename it to {right!r}")
-    if kind in _WHOLE:
-        _WHOLE[kind](data)
+    if kind in CHECKS:
+        CHECKS[kind](data)
     image = _open(data, kind)
     mode = "I;16" if kind == "PNG" and image.mode == "I" else image.mode
     if mode not in _MODES:
@@ -161,7 +145,7 @@ def inspect(data: bytes, name: str) -> ImageInfo:
         width, height = _decoded(image).size
     elif orientation >= 5:
         width, height = height, width
-    if kind in ("WEBP", "GIF") or (kind == "BMP" and not _is_plain_bmp(data)):
+    if kind in ("WEBP", "GIF") or (kind == "BMP" and not is_plain_bmp(data)):
         _decoded(image)
     return ImageInfo(kind, mode, width, height, orientation, len(data))
 
@@ -183,7 +167,7 @@ def open_upright(data: bytes) -> Image.Image:
     >>> open_upright(file.getvalue()).mode
     'RGB'
     """
-    kind = _sniff(data)
+    kind = sniff(data)
     return _upright(_open(data, kind), data, kind)
 
 
@@ -202,7 +186,7 @@ def thumbnail(data: bytes, *, side_px: int) -> bytes:
     bytes
         A JPEG file.
     """
-    kind = _sniff(data)
+    kind = sniff(data)
     image = _open(data, kind)
     full = max(image.size)
     # A JPEG is decoded at a half, quarter or eighth where that is enough.
@@ -225,29 +209,6 @@ def to_plain_png(data: bytes) -> bytes:
     return _saved(open_upright(data), "PNG", compress_level=1)
 
 
-def _sniff(data: bytes) -> str:
-    """Tell the file format by the first bytes."""
-    if not data:
-        raise BadImage("an empty file", "copy or download it again")
-    if data.startswith(b"\xff\xd8\xff"):
-        return "JPEG"
-    if data.startswith(b"\x89PNG\r\n\x1a\n"):
-        return "PNG"
-    if data.startswith(b"BM"):
-        return "BMP"
-    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
-        return "WEBP"
-    if data.startswith((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")):
-        return "TIFF"
-    if data.startswith((b"GIF87a", b"GIF89a")):
-        return "GIF"
-    if data[:512].lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith((b"<!doctype html", b"<html", b"<head", b"<body")):
-        raise BadImage("a web page, not an image", "download the image itself again")
-    if not data.strip(b"\0"):
-        raise BadImage("nothing but zero bytes", "copy or download it again")
-    raise BadImage("not an image of a known format", "convert it to JPEG or PNG")
-
-
 def _open(data: bytes, kind: str) -> ImageFile.ImageFile:
     """Read an image's header, within the limits on pixels and metadata."""
     try:
@@ -262,7 +223,7 @@ def _open(data: bytes, kind: str) -> ImageFile.ImageFile:
             f"{width} x {height} pixels, the limit is {MAX_PIXELS:,} in all", "scale it down or cut it into tiles"
         )
     if sum(len(value) for value in image.info.values() if isinstance(value, (bytes, str))) > MAX_METADATA_BYTES:
-        raise _too_much_metadata()
+        raise too_much_metadata()
     return image
 
 
@@ -333,95 +294,10 @@ def _has_more_frames(image: ImageFile.ImageFile) -> bool:
         raise BadImage(f"truncated or damaged ({_said(error)})", "copy or download it again") from error
 
 
-def _check_jpeg(data: bytes) -> None:
-    """Hold a JPEG to its end marker and to the limit on metadata.
-
-    Source: ITU-T T.81, annex B. Some cameras append a second picture or zeros, so the end marker is
-    looked for behind the start of the scan, not at the end of the file.
-    """
-    at = 2
-    while True:
-        at = data.find(b"\xff", at)
-        if at < 0 or at + 4 > len(data):
-            raise _truncated()
-        marker = data[at + 1]
-        if marker == 0xDA:
-            break
-        if marker == 0xFF:
-            at += 1
-        elif marker in (0x00, 0x01) or 0xD0 <= marker <= 0xD8:
-            at += 2
-        else:
-            at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
-    if at > MAX_METADATA_BYTES:
-        raise _too_much_metadata()
-    if data.rfind(b"\xff\xd9", at) < 0:
-        raise _truncated()
-
-
-def _check_png(data: bytes) -> None:
-    """Walk a PNG's chunks to its end, checking sums and the amount of metadata.
-
-    Source: W3C PNG (Third Edition), section 5.
-    """
-    view = memoryview(data)
-    at, metadata = 8, 0
-    while at + 12 <= len(data):
-        kind = data[at + 4 : at + 8]
-        end = at + 12 + int.from_bytes(data[at : at + 4], "big")
-        if end > len(data):
-            raise _truncated()
-        if kind[0] & 0x20:
-            metadata += end - at
-            if metadata > MAX_METADATA_BYTES:
-                raise _too_much_metadata()
-        elif zlib.crc32(view[at + 4 : end - 4]) != int.from_bytes(data[end - 4 : end], "big"):
-            raise BadImage(f"damaged (checksum of a {kind.decode('latin-1')} chunk)", "copy or download it again")
-        if kind == b"IEND":
-            return
-        at = end
-    raise _truncated()
-
-
-def _check_bmp(data: bytes) -> None:
-    """Hold an uncompressed BMP to the size that its header promises."""
-    if len(data) < 26:
-        raise _truncated()
-    if not _is_plain_bmp(data):
-        return
-    offset, header = struct.unpack_from("<II", data, 10)
-    if header == 12:
-        width, height, _, bits = struct.unpack_from("<HHHH", data, 18)
-    else:
-        width, height, _, bits = struct.unpack_from("<iiHH", data, 18)
-    if offset + (abs(width) * bits + 31) // 32 * 4 * abs(height) > len(data):
-        raise _truncated()
-
-
-def _is_plain_bmp(data: bytes) -> bool:
-    """Tell whether a BMP's pixels are uncompressed (plain or with bit masks)."""
-    if data[14:18] == b"\x0c\0\0\0":
-        return True
-    return len(data) >= 34 and struct.unpack_from("<I", data, 30)[0] in (0, 3, 6)
-
-
-_WHOLE: dict[str, Callable[[bytes], None]] = {"JPEG": _check_jpeg, "PNG": _check_png, "BMP": _check_bmp}
-
-
 def _saved(image: Image.Image, kind: str, **options: int) -> bytes:
     file = io.BytesIO()
     image.save(file, kind, **options)
     return file.getvalue()
-
-
-def _truncated() -> BadImage:
-    return BadImage("truncated", "copy or download it again")
-
-
-def _too_much_metadata() -> BadImage:
-    return BadImage(
-        f"more than {MAX_METADATA_BYTES >> 20} MiB of metadata (profiles, texts)", "save it again without metadata"
-    )
 
 
 def _said(error: BaseException) -> str:
