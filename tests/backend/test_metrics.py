@@ -351,7 +351,7 @@ def test_a_curve_that_was_not_evaluated_is_refused_with_what_there_is():
     result = evaluate(*random_pair(9))
     with pytest.raises(LabelNotFound, match="'a', 'b', 'c'"):
         result.pr_curve("zebra")
-    with pytest.raises(InvalidTable, match="IoU 0.52"):
+    with pytest.raises(InvalidTable, match=r"IoU 0\.52"):
         result.pr_curve("a", 0.52)
 
 

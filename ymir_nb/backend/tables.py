@@ -82,9 +82,9 @@ ANNOTATIONS: Schema = {
     "rotation": Column(pa.float32(), "rotation about the box's centre, radians, clockwise", 0.0),
     "tags": Column(pa.string(), "JSON object: the object's own key:value pairs, text values", "{}"),
 }
-"""A row an object, sorted by image, label, place and score."""
+"""A row an object, sorted by image, label, place and score, then by all else."""
 
-_NUMPY = {
+_NUMPY: dict[pa.DataType, np.dtype[Any]] = {
     pa.int8(): np.dtype(np.int8),
     pa.int32(): np.dtype(np.int32),
     pa.int64(): np.dtype(np.int64),
@@ -94,6 +94,8 @@ _NUMPY = {
 }
 _IMAGE_ORDER = ["image"]
 _ANNOTATION_ORDER = ["image", "label", "x1", "y1", "x2", "y2", "score", "segmentation", "tags"]
+# Every column takes part, or rows that differ only in the rest would keep the order they came in.
+_ANNOTATION_ORDER += [name for name in ANNOTATIONS if name not in _ANNOTATION_ORDER]
 
 
 def images_frame(rows: Iterable[Mapping[str, Any]] | pd.DataFrame = ()) -> pd.DataFrame:
@@ -206,20 +208,30 @@ def from_parquet_bytes(data: bytes, schema: Schema) -> pd.DataFrame:
     -------
     DataFrame
         With the columns of `schema`, in the stored order.
+
+    Raises
+    ------
+    InvalidTable
+        The bytes are no Parquet, or their columns or values do not fit the schema.
     """
     try:
-        arrow = pq.read_table(pa.BufferReader(data))
-    except (pa.ArrowInvalid, OSError) as error:
-        raise InvalidTable(f"this is not a readable Parquet table ({error})") from error
-    return _conform(arrow.to_pandas(), schema, "stored")
+        frame = pq.read_table(pa.BufferReader(data)).to_pandas()
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise InvalidTable(
+            f"this is not a readable Parquet table ({error}). Restore the file: dvc checkout --force"
+        ) from error
+    return _conform(frame, schema, "stored")
 
 
 def _conform(rows: Iterable[Mapping[str, Any]] | pd.DataFrame, schema: Schema, name: str) -> pd.DataFrame:
     """Give a frame exactly the columns, order and types of a schema."""
-    frame = rows if isinstance(rows, pd.DataFrame) else pd.DataFrame(list(rows))
+    frame = rows if isinstance(rows, pd.DataFrame) else pd.DataFrame(list(rows), dtype=object)
     if frame.empty and not len(frame.columns):
         frame = pd.DataFrame(columns=list(schema))
-    unknown = sorted(set(frame.columns) - set(schema))
+    twice = frame.columns[frame.columns.duplicated()]
+    if len(twice):
+        raise InvalidTable(f"{name} table: columns {', '.join(map(str, twice))} stand there twice. Keep one of each.")
+    unknown = sorted(map(str, set(frame.columns) - set(schema)))
     missing = [c for c, column in schema.items() if column.default is None and c not in frame.columns]
     if unknown or missing:
         raise InvalidTable(
@@ -228,7 +240,7 @@ def _conform(rows: Iterable[Mapping[str, Any]] | pd.DataFrame, schema: Schema, n
                 part
                 for part in (
                     f"missing columns {', '.join(missing)}" if missing else "",
-                    f"unknown columns {', '.join(map(str, unknown))}" if unknown else "",
+                    f"unknown columns {', '.join(unknown)}" if unknown else "",
                 )
                 if part
             )
@@ -243,11 +255,30 @@ def _conform(rows: Iterable[Mapping[str, Any]] | pd.DataFrame, schema: Schema, n
         else:
             values = pd.Series([column.default] * len(frame), index=frame.index)
         try:
-            columns[column_name] = (
-                values.astype(_NUMPY[column.kind]) if column.kind != pa.string() else values.astype("str")
-            )
+            columns[column_name] = _typed(values, column.kind)
         except (TypeError, ValueError) as error:
             raise InvalidTable(
                 f"{name} table: column {column_name} ({column.doc}) has a value that is no {column.kind}: {error}"
             ) from error
     return pd.DataFrame(columns).reset_index(drop=True)
+
+
+def _typed(values: pd.Series, kind: pa.DataType) -> pd.Series:
+    """Give a column its type; a value that the type would bend (3.5 as a whole number) is refused."""
+    if kind == pa.string():
+        if values.isna().any():
+            raise ValueError(f"{int(values.isna().sum())} rows have none")
+        return values.astype("str")
+    dtype = _NUMPY[kind]
+    if values.dtype == dtype and dtype.kind != "f":
+        return values
+    numbers = values.to_numpy(dtype=np.float64, na_value=np.nan)
+    if dtype.kind == "f":
+        # One zero and one NaN: -0.0 equals 0.0 and has other bytes.
+        numbers = np.where(np.isnan(numbers), np.nan, numbers + 0.0)
+        return pd.Series(numbers.astype(dtype), index=values.index)
+    low, high = (0, 1) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+    bent = ~((numbers >= low) & (numbers <= high) & (numbers == np.floor(numbers)))
+    if bent.any():
+        raise ValueError(f"{values[bent].iloc[0]!r}")
+    return values.astype(np.float64).astype(dtype) if dtype.kind == "b" else values.astype(dtype)
