@@ -45,7 +45,7 @@ class NoMedia:
         raise _no_files(image)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Dataset:
     """Images with their annotations: an immutable value that operations turn into new ones.
 
@@ -72,7 +72,7 @@ class Dataset:
     images: pd.DataFrame
     annotations: pd.DataFrame
     labels: tuple[str, ...] = ()
-    media: Media = field(default_factory=NoMedia, repr=False, compare=False)
+    media: Media = field(default_factory=NoMedia, repr=False)
     ref: str = ""
 
     @classmethod
@@ -90,8 +90,9 @@ class Dataset:
         Raises
         ------
         InvalidTable
-            Columns or values do not fit, an object lies on an image that is not there or that is
-            not labelled (predictions excepted), or carries a label that is not among `labels`.
+            Columns or values do not fit, a label is declared twice, an object lies on an image that
+            is not there or that is not labelled (predictions excepted), or carries a label that is
+            not among `labels`.
         """
         dataset = cls(
             images=images_frame(images),
@@ -104,6 +105,9 @@ class Dataset:
         return dataset
 
     def _check(self) -> None:
+        if len(set(self.labels)) < len(self.labels):
+            twice = sorted({label for label in self.labels if self.labels.count(label) > 1})
+            raise InvalidTable(f"labels {', '.join(map(repr, twice))} are declared twice. Name each label once.")
         stray = ~self.annotations["image"].isin(self.images["image"])
         if stray.any():
             raise InvalidTable(
@@ -124,6 +128,16 @@ class Dataset:
                 f"images table: {conflicted.nunique()} images carry ground truth and say labelled=False, "
                 f"the first is {conflicted.iloc[0]}. Set labelled=True, or drop their objects."
             )
+
+    def __eq__(self, other: object) -> bool:
+        """Compare tables and labels; where it was read, and from what files, plays no part."""
+        if not isinstance(other, Dataset):
+            return NotImplemented
+        return bool(
+            self.labels == other.labels
+            and self.images.equals(other.images)
+            and self.annotations.equals(other.annotations)
+        )
 
     def __len__(self) -> int:
         """Count the images."""

@@ -1,15 +1,20 @@
 """Labels with their aliases: YMIR's ``labels.yaml`` 2.0.0 as an immutable value.
 
 Ids are positions: a label is only ever appended, never removed, so an id never changes hands.
-Names and aliases are stripped and compared without case; none stands twice in the file.
+Names and aliases are stripped, and compared without case, without regard to how many spaces stand
+inside and to how Unicode spells an accent; none stands twice in the file.
 """
 
 from __future__ import annotations
 
 import difflib
+import reprlib
+import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import cached_property
+from typing import Any
 
 import pandas as pd
 import yaml
@@ -17,6 +22,11 @@ import yaml
 from ymir_nb.backend.errors import LabelConflict, LabelNotFound
 
 YMIR_VERSION = "2.0.0"
+
+_BRIEF = reprlib.Repr()
+_BRIEF.maxlevel = 2  # anchors within anchors make a small file print as gigabytes
+# libyaml, where PyYAML was built with it, reads ten thousand labels in 0.5 s instead of 5 s.
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 @dataclass(frozen=True)
@@ -66,7 +76,7 @@ class Labels:
 
     def __contains__(self, name: str) -> bool:
         """Tell whether a main name or alias is known."""
-        return _key(name) in self._owners()
+        return _key(name) in self._owners
 
     def find(self, name: str) -> Label:
         """Give the label that a main name or alias belongs to.
@@ -76,7 +86,7 @@ class Labels:
         LabelNotFound
             No label has this name; the message suggests near ones.
         """
-        owners = self._owners()
+        owners = self._owners
         found = owners.get(_key(name))
         if found is not None:
             return self.items[found]
@@ -104,7 +114,7 @@ class Labels:
         now = _now()
         label = Label(len(self.items), clean, tuple(_clean(alias) for alias in aliases), now, now)
         self._refuse_known((label.name, *label.aliases))
-        return Labels((*self.items, label))
+        return self._grown(label)
 
     def alias(self, *names: str, of: str) -> Labels:
         """Give a label further names.
@@ -140,7 +150,7 @@ class Labels:
         """
         label = self.find(name)
         clean = _clean(to)
-        owner = self._owners().get(_key(clean))
+        owner = self._owners.get(_key(clean))
         if owner is not None and owner != label.id:
             raise LabelConflict(self._taken(clean))
         kept = tuple(a for a in (*label.aliases, label.name) if _key(a) != _key(clean))
@@ -183,36 +193,41 @@ class Labels:
         Source: YMIR 2.0.0, `labels.yaml`.
         """
         try:
-            data = yaml.safe_load(text) or {"labels": []}
-        except yaml.YAMLError as error:
+            data = yaml.load(text, Loader=_LOADER) or {"labels": []}  # noqa: S506 - the safe loader, by either name
+        except (yaml.YAMLError, ValueError, RecursionError) as error:
             raise LabelConflict(f"labels.yaml is no YAML: {error}. Restore it: git checkout labels.yaml") from error
         rows = data.get("labels") if isinstance(data, dict) else None
         if not isinstance(rows, list):
             raise LabelConflict("labels.yaml has no list `labels`. Restore it: git checkout labels.yaml")
-        labels = cls()
+        items: list[Label] = []
+        known: set[str] = set()
         for position, row in enumerate(rows):
-            if not isinstance(row, dict) or row.get("id") != position or not row.get("name"):
-                raise LabelConflict(
-                    f"labels.yaml: entry {position} must have id {position} and a name, it reads {row!r}. Ids are "
-                    "positions, append-only. Restore it: git checkout labels.yaml"
-                )
-            aliases = row.get("aliases") or []
-            if isinstance(aliases, str):
-                raise LabelConflict(f"labels.yaml: the aliases of {row['name']!r} must be a list.")
-            *known, added = labels.add(str(row["name"]), aliases=[str(alias) for alias in aliases]).items
-            created, updated = (str(row.get(key) or "") for key in ("create_time", "update_time"))
-            labels = cls((*known, replace(added, created=created, updated=updated)))
-        return labels
+            label = _label_of(row, position)
+            names = (label.name, *label.aliases)
+            keys = {_key(name) for name in names}
+            if len(keys) < len(names) or keys & known:
+                earlier = cls(tuple(items))
+                earlier._refuse_known(names)
+            known |= keys
+            items.append(label)
+        return cls(tuple(items))
 
+    @cached_property
     def _owners(self) -> dict[str, int]:
-        """Map every comparable name to the id it belongs to."""
+        """Every comparable name with the id it belongs to."""
         return {_key(name): label.id for label in self.items for name in (label.name, *label.aliases)}
+
+    def _grown(self, label: Label) -> Labels:
+        """Append a label whose names are known to be free, and spare the next one the whole list."""
+        grown = Labels((*self.items, label))
+        grown.__dict__["_owners"] = self._owners | {_key(name): label.id for name in (label.name, *label.aliases)}
+        return grown
 
     def _with(self, label: Label) -> Labels:
         return Labels(tuple(label if item.id == label.id else item for item in self.items))
 
     def _refuse_known(self, names: tuple[str, ...]) -> None:
-        owners = self._owners()
+        owners = self._owners
         seen: set[str] = set()
         for name in names:
             if _key(name) in owners:
@@ -227,6 +242,32 @@ class Labels:
         return f"name {name!r} is already {role} label {owner.name!r} (id {owner.id}). Choose another name."
 
 
+def _label_of(row: Any, position: int) -> Label:
+    """Read one entry of labels.yaml, which a person may have edited."""
+    entry = row if isinstance(row, dict) else {}
+    name, aliases = entry.get("name"), entry.get("aliases") or []
+    if type(entry.get("id")) is not int or entry["id"] != position or not isinstance(name, str):
+        raise LabelConflict(
+            f"labels.yaml: entry {position} must have id {position} and a name that is text (quote it where YAML reads "
+            f'something else, as in "no" or "7"); it reads {_BRIEF.repr(row)}. Ids are positions, append-only. '
+            "Restore it: git checkout labels.yaml"
+        )
+    if not isinstance(aliases, list) or not all(isinstance(alias, str) for alias in aliases):
+        raise LabelConflict(
+            f"labels.yaml: the aliases of {name!r} must be a list of texts, they read {_BRIEF.repr(aliases)}. "
+            'Write them as: aliases: ["pup", "7"]'
+        )
+    created, updated = (_time_of(entry.get(key)) for key in ("create_time", "update_time"))
+    return Label(position, _clean(name), tuple(_clean(alias) for alias in aliases), created, updated)
+
+
+def _time_of(value: Any) -> str:
+    """Give a time as text; YAML reads one that is not quoted as a datetime."""
+    if isinstance(value, datetime):
+        return value.isoformat(timespec="seconds")
+    return value if isinstance(value, str) else ""
+
+
 def _clean(name: str) -> str:
     """Strip a name; an empty one, or one with control characters, is none."""
     clean = name.strip()
@@ -237,7 +278,7 @@ def _clean(name: str) -> str:
 
 def _key(name: str) -> str:
     """Comparable form of a name."""
-    return name.strip().casefold()
+    return " ".join(unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold()).split())
 
 
 def _now() -> str:
