@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
+from collections.abc import Mapping
+from typing import Any
 
 from ymir_nb.backend.errors import InvalidName
 
@@ -66,3 +70,27 @@ def parse_ref(ref: str) -> tuple[str, int | None, str | None]:
         raise InvalidName(f"{ref!r}: after the @ comes a version (v3) or a git revision, such as {name}@v3.")
     numbered = _NUMBER.fullmatch(version)
     return (name, int(numbered[1]), None) if numbered else (name, None, version)
+
+
+def work_id(stem: str, *inputs: Mapping[str, Any]) -> str:
+    """Name a piece of work by what goes into it, so that the same work has the same name.
+
+    Parameters
+    ----------
+    stem : str
+        What a person calls it, such as ``train-helmets``.
+    *inputs : mapping
+        Plain values that decide its result.
+
+    Returns
+    -------
+    str
+        The stem, cut to 80 characters, and eight hex digits.
+
+    Examples
+    --------
+    >>> work_id("train-helmets", {"seed": 0})
+    'train-helmets-f7e1fb53'
+    """
+    summed = hashlib.sha256(json.dumps(inputs, sort_keys=True, default=str).encode()).hexdigest()
+    return f"{stem[:80]}-{summed[:8]}"

@@ -158,6 +158,7 @@ class Workspace:
         parameters: Mapping[str, Any] | None = None,
         parents: Iterable[str] = (),
         details: Mapping[str, Any] | None = None,
+        extra: Mapping[str, bytes] | None = None,
         shelf: str = "datasets",
     ) -> Dataset:
         """Save a dataset as the next version of a name: one git commit.
@@ -176,6 +177,8 @@ class Workspace:
             References it came from, such as ``train@v1`` or ``models/helmets@v2``.
         details : mapping, optional
             Further plain values to keep with the version.
+        extra : mapping of str to bytes, optional
+            Further files to keep in the version, by name.
         shelf : {'datasets', 'predictions'}
             Which kind of resource it is; predictions list no image files.
 
@@ -197,13 +200,14 @@ class Workspace:
             "images.parquet": self.store.objects.put(to_parquet_bytes(checked.images, IMAGES)),
             "annotations.parquet": self.store.objects.put(to_parquet_bytes(checked.annotations, ANNOTATIONS)),
         }
+        files |= {name: self.store.objects.put(data) for name, data in (extra or {}).items()}
         if shelf == "datasets":
             kinds = checked.images["format"].map(EXTENSIONS)
             files |= {f"images/{i}.{kind}": i for i, kind in zip(checked.images["image"], kinds, strict=True)}
         meta = {
             "operation": operation,
             "parameters": dict(parameters or {}),
-            "parents": {self.version(parent).path_ref: self.version(parent).hash for parent in parents},
+            "parents": self.lineage(parents),
             "n_images": len(checked),
             "n_boxes": checked.n_boxes,
             "n_negatives": checked.n_negatives,
@@ -214,6 +218,11 @@ class Workspace:
         counts = f"{len(checked)} images, {checked.n_boxes} boxes"
         version = self.store.save(shelf, name, files, meta=meta, message=f"{name}: {operation} ({counts})")
         return Dataset(checked.images, checked.annotations, ordered, self.media, version.ref)
+
+    def lineage(self, refs: Iterable[str]) -> dict[str, str]:
+        """Give each reference in full, such as ``models/helmets@v2``, with the hash of what it held."""
+        found = [self.version(ref) for ref in refs]
+        return {version.path_ref: version.hash for version in found}
 
     def version(self, ref: str) -> Version:
         """Find a version by reference; ``models/NAME`` and ``predictions/NAME`` name the other shelves.

@@ -1,0 +1,142 @@
+"""Rounds run headless: one template notebook a step, executed by papermill and kept."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ymir_nb.backend import notebooks
+from ymir_nb.backend.errors import ProjectError
+from ymir_nb.backend.projects import STEPS, Project
+
+TEMPLATES = {step: f"{position:02}_{step}" for position, step in enumerate(STEPS, start=1)}
+
+
+@dataclass(frozen=True)
+class RoundOutcome:
+    """How far a round came.
+
+    Parameters
+    ----------
+    project : str
+        Whose round it is.
+    number : int
+        Which; round 0 is the first model.
+    results : mapping of str to mapping
+        What each finished step recorded.
+    waiting : str
+        Empty when the round is finished; otherwise what it waits for and how to go on.
+    """
+
+    project: str
+    number: int
+    results: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    waiting: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give it as plain values: the form of ``round run --json``."""
+        return {
+            "project": self.project,
+            "round": self.number,
+            "done": not self.waiting,
+            "waiting": self.waiting,
+            "steps": {step: dict(result) for step, result in self.results.items()},
+        }
+
+    def __repr__(self) -> str:
+        """Say in one line how it ended."""
+        if self.waiting:
+            return f"<Round {self.number} of {self.project} waits: {self.waiting}>"
+        trained = self.results.get("training", {})
+        return f"<Round {self.number} of {self.project}: AP50 {trained.get('ap50')}, {trained.get('n_images')} images>"
+
+
+def run_round(project: Project, *, oracle: str = "", settings: Mapping[str, Any] | None = None) -> RoundOutcome:
+    """Run the round that comes next, headless, or what is left of it.
+
+    Every step's notebook is executed into ``rounds/<project>/<nn>/`` and committed. The first call
+    trains the first model (round 0) and goes on with round 1.
+
+    Parameters
+    ----------
+    project : Project
+        Whose round to run.
+    oracle : str
+        Dataset whose annotations answer for a person, such as ``truth``. Without one the round stops
+        at the labelling step.
+    settings : mapping, optional
+        Parameters of the steps' templates that differ from the plan, such as ``{"k": 40}``.
+
+    Returns
+    -------
+    RoundOutcome
+
+    Raises
+    ------
+    ProjectError
+        A setting that no template has; nothing was started.
+    StepFailed
+        A step's notebook stopped; it is kept, and the same call goes on from there.
+    """
+    given = dict(settings or {})
+    _refuse_unknown(given)
+    if project.next_step() == {"round": 0, "step": "training"}:
+        _run_notebook(project, 0, "training", given)
+    number = max(1, project.next_step()["round"])
+    for step in STEPS:
+        if step == "label":
+            if not oracle and project.result(number, step) is None:
+                return RoundOutcome(project.name, number, _results(project, number), _how_to_label(project, number))
+            _run_notebook(project, number, step, {**given, "source": oracle})
+        else:
+            _run_notebook(project, number, step, given)
+    return RoundOutcome(project.name, number, _results(project, number))
+
+
+def folder(project: Project, number: int) -> Path:
+    """Give the folder of a round's executed notebooks."""
+    return project.workspace.root / "rounds" / project.name / f"{number:02}"
+
+
+def _run_notebook(project: Project, number: int, step: str, settings: Mapping[str, Any]) -> None:
+    """Execute one step's template, unless the step is recorded and its notebook complete."""
+    source = notebooks.template(TEMPLATES[step])
+    output = folder(project, number) / source.name
+    if project.result(number, step) is None or not output.with_suffix(".json").exists():
+        known = notebooks.parameters_of(source)
+        parameters = {name: value for name, value in settings.items() if name in known}
+        notebooks.run_notebook(
+            source,
+            output,
+            parameters={"workspace": ".", "project": project.name, "round": number, **parameters},
+            cwd=project.workspace.root,
+        )
+    with project.workspace.store.lock():
+        message = f"{project.name}: round {number}, notebook of {step.replace('_', ' ')}"
+        project.workspace.store.git.commit([output, output.with_suffix(".json")], message)
+
+
+def _refuse_unknown(settings: Mapping[str, Any]) -> None:
+    known = {name for stem in TEMPLATES.values() for name in notebooks.parameters_of(notebooks.template(stem))}
+    own = known - {"workspace", "project", "round", "result", "source"}
+    unknown = sorted(set(settings) - own)
+    if unknown:
+        raise ProjectError(f"no step of a round takes {', '.join(unknown)}. They take {', '.join(sorted(own))}.")
+
+
+def _results(project: Project, number: int) -> dict[str, Mapping[str, Any]]:
+    found = {step: project.result(number, step) for step in STEPS}
+    return {step: result for step, result in found.items() if result is not None}
+
+
+def _how_to_label(project: Project, number: int) -> str:
+    mined = project.result(number, "mining") or {}
+    return (
+        f"{mined.get('n_images')} images of {mined.get('mined')} wait for their labels. Take them out, label them with "
+        f"any tool, bring them back, and run the round again:\n"
+        f"  ymir-nb export {mined.get('mined')} --to DIRECTORY --format voc\n"
+        f"  ymir-nb import {project.name}-by-hand DIRECTORY\n"
+        f"  ymir-nb round run {project.name} --oracle {project.name}-by-hand"
+    )
