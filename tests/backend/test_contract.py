@@ -7,7 +7,7 @@ import math
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 import pytest
 import yaml
@@ -93,7 +93,7 @@ def package(tmp_path: Path, names: Iterable[str] = ("cat", "dog"), config: dict 
     """Make a model package of the stages and files of the real samples."""
     files = {}
     for stage in ("epoch10", "epoch20"):
-        for name in ("epoch%s.pt" % stage[5:], "config.py"):
+        for name in (f"{stage}.pt", "config.py"):
             files[f"{stage}/{name}"] = tmp_path / f"{stage}-{name}"
             files[f"{stage}/{name}"].write_text(stage + name)
     metrics = {"epoch10": 0.3971193369559863, "epoch20": 0.8}
@@ -155,8 +155,8 @@ def test_voc_annotations_are_those_of_the_real_system(tmp_path):
     write_in(tmp_path / "job", sample_training("voc_raw"))
 
     def plain(path):
-        root = ElementTree.fromstring(path.read_text())
-        parts = [ElementTree.tostring(part, encoding="unicode") for part in root]
+        root = ET.fromstring(path.read_text())
+        parts = [ET.tostring(part, encoding="unicode") for part in root]
         n_head = sum(part.tag != "object" for part in root)
         return parts[:n_head] + sorted(parts[n_head:])
 
@@ -295,7 +295,7 @@ def test_what_a_box_and_an_image_carry_reaches_voc_and_coco_as_text(tmp_path):
     val = Dataset.of(val.images, labels=["a<b & c"], media=val.media)
     values = {"train": train, "val": val, "class_names": ("a<b & c",)}
     write_in(tmp_path / "voc", training(tmp_path, config={}, **values))
-    root = ElementTree.parse(tmp_path / f"voc/in/annotations/{image[-2:]}/{image}.xml").getroot()
+    root = ET.parse(tmp_path / f"voc/in/annotations/{image[-2:]}/{image}.xml").getroot()
     assert root.findtext("object/name") == "a<b & c"
     assert root.findtext("object/tags/side_view") == "<b>&?"
     assert root.findtext("cks/_9") == "x"
@@ -312,7 +312,7 @@ def test_predictions_lie_beside_the_annotations_with_their_scores(tmp_path):
     image = task.train.images["image"].iloc[0]
     row = {"image": image, "label": "cat", "x1": 1, "y1": 1, "x2": 5, "y2": 5, "score": 0.75}
     write_in(tmp_path / "job", training(tmp_path, config={}, predictions=annotations_frame([row])))
-    root = ElementTree.parse(tmp_path / f"job/in/predictions/{image[-2:]}/{image}.xml").getroot()
+    root = ET.parse(tmp_path / f"job/in/predictions/{image[-2:]}/{image}.xml").getroot()
     assert [(o.findtext("name"), o.findtext("confidence")) for o in root.iter("object")] == [("cat", "0.7500")]
 
 

@@ -174,11 +174,14 @@ class Jobs:
             result = read(record.out_dir)
         except ProtocolViolated as error:
             with self._lock(job_id):
-                self._save(replace(record, state="failed", message=str(error)))
+                if self._is_current(record):
+                    self._save(replace(record, state="failed", message=str(error)))
             raise ProtocolViolated(
                 f"{record.kind} job {job_id!r}: {error} Log: {record.log_path}", error.faults
             ) from error
-        _tidy(record.directory / "in")
+        with self._lock(job_id):
+            if self._is_current(record):
+                _tidy(record.directory / "in")
         return result
 
     def start(
@@ -285,8 +288,7 @@ class Jobs:
         fresh = self._refresh(record)
         if fresh.state in _ENDED and record.state not in _ENDED:
             with self._lock(job_id):
-                current = self._load(job_id)
-                if current is not None and current.digest == record.digest and current.state not in _ENDED:
+                if self._is_current(record):
                     self._reap(fresh)
                     self._save(fresh)
         return fresh
@@ -323,6 +325,11 @@ class Jobs:
             return JobRecord(**(data | {"id": job_id, "directory": directory}))
         except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError, TypeError):
             return None
+
+    def _is_current(self, record: JobRecord) -> bool:
+        """Tell whether a job is still as it was read: nobody ended, failed or replaced it since."""
+        now = self._load(record.id)
+        return now is not None and (now.created, now.state) == (record.created, record.state)
 
     def _save(self, record: JobRecord) -> None:
         fields = asdict(record)

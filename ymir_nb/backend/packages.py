@@ -198,6 +198,7 @@ def unpack(data: bytes, directory: Path) -> PackageInfo:
                 if member.isfile():
                     found.add(_normal(member.name))
                     tar.extract(member, staging, filter="data")
+            _check_end(tar)
         info = _info_of(staging / INFO_FILE if INFO_FILE in found else None)
         for name, flat in _expected(info).items():
             if name not in found and flat in found:
@@ -344,6 +345,15 @@ def _refuse(member: tarfile.TarInfo, found: set[str], *, count: int, total: int)
         raise ImportRefused(f"the model package holds {member.name!r}, which leaves the package's folder.")
     if name in found:
         raise ImportRefused(f"the model package holds {member.name!r} twice.")
+
+
+def _check_end(tar: tarfile.TarFile) -> None:
+    """Read what follows the last member: only at its very end a gzip stream tells that it is whole."""
+    assert tar.fileobj is not None
+    for _ in range(64):
+        if not tar.fileobj.read(1 << 20):
+            return
+    raise ImportRefused("the model package is too large: more than 64 MiB follow its last member.")
 
 
 def _normal(name: str) -> str:
