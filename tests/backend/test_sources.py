@@ -12,6 +12,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+
 from ymir_nb.backend import sources
 from ymir_nb.backend.errors import ImportRefused
 from ymir_nb.backend.sources import EntryUnreadable, open_source

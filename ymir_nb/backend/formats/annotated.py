@@ -133,7 +133,8 @@ def box_fault(x1: float | None, y1: float | None, x2: float | None, y2: float | 
 
 def number(value: Any) -> float | None:
     """Read a number, or the text of one; `None` if it is neither."""
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
+    # Exact types: this is called for every coordinate, and True is no number.
+    if type(value) in (int, float):
         try:
             return float(value)
         except OverflowError:

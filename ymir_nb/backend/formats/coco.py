@@ -36,7 +36,7 @@ from ymir_nb.backend.formats.annotated import (
     without_predictions,
 )
 from ymir_nb.backend.formats.matching import ImageIndex
-from ymir_nb.backend.formats.writing import file_names, name_losses, place_images, start_folder
+from ymir_nb.backend.formats.writing import file_names, name_losses, place_images, start_folder, unlisted_losses
 from ymir_nb.backend.sources import EntryUnreadable, Source
 
 MAX_JSON_BYTES = 2 << 30
@@ -248,7 +248,8 @@ class _Document:
                 if again:
                     continue
             seen[key] = row
-            extra.update(row.keys() - _USED_KEYS)
+            if not row.keys() <= _USED_KEYS:
+                extra.update(row.keys() - _USED_KEYS)
             image = self.images.get(_id(row.get("image_id")), "")
             if image:
                 self._read_object(row, image)
@@ -381,12 +382,9 @@ def write(dataset: Dataset, directory: str | Path, *, link: bool = False) -> lis
         document = _document(dataset, group.assign(name=group["image"].map(names)).sort_values("name"))
         path = folder / "annotations" / f"instances_{split or 'default'}.json"
         path.write_bytes(orjson.dumps(document))
-    losses = name_losses(dataset, names)
+    losses = [*name_losses(dataset, names), *unlisted_losses(dataset, listed)]
     if (dataset.images.loc[~listed, "split"] != "").any():
         losses.append("the split of images that are not labelled")
-    predicted = int((listed & ~dataset.images["labelled"]).sum())
-    if predicted:
-        losses.append(f"that {predicted} images with predictions are not labelled")
     return losses
 
 

@@ -35,7 +35,7 @@ from ymir_nb.backend.formats.annotated import (
     without_predictions,
 )
 from ymir_nb.backend.formats.matching import ImageIndex
-from ymir_nb.backend.formats.writing import file_names, name_losses, place_images, start_folder
+from ymir_nb.backend.formats.writing import file_names, name_losses, place_images, start_folder, unlisted_losses
 from ymir_nb.backend.sources import Source
 
 MAX_XML_BYTES = 64 << 20
@@ -243,7 +243,8 @@ def write(dataset: Dataset, directory: str | Path, *, link: bool = False) -> lis
         stem = names[row.image].rpartition(".")[0]
         (folder / "Annotations" / f"{stem}.xml").write_bytes(tostring(root, encoding="utf-8"))
     _write_splits(dataset, folder, names)
-    return [*name_losses(dataset, names), *_losses(dataset, dropped)]
+    listed = dataset.images["labelled"] | dataset.images["image"].isin(dataset.annotations["image"])
+    return [*name_losses(dataset, names), *unlisted_losses(dataset, listed), *_losses(dataset, dropped)]
 
 
 def _image_element(row: Any, name: str) -> tuple[Element, int]:
@@ -325,8 +326,5 @@ def _losses(dataset: Dataset, dropped: int) -> list[str]:
         "the given area of {} objects": int(boxes["area_px"].notna().sum()),
         "the crowd mark of {} objects": int(boxes["crowd"].sum()),
         "{} tags or keys whose names or characters XML does not have": dropped,
-        "that {} images with predictions are not labelled": int(
-            (~dataset.images["labelled"] & dataset.images["image"].isin(boxes["image"])).sum()
-        ),
     }
     return [text.format(n) for text, n in counts.items() if n]

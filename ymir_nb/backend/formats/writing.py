@@ -79,16 +79,27 @@ def place_images(dataset: Dataset, folder: Path, names: dict[str, str], *, link:
 
 def name_losses(dataset: Dataset, names: dict[str, str]) -> list[str]:
     """Say which names an export in one flat folder cannot keep."""
-    moved = sum(
-        names[image] != file for image, file in zip(dataset.images["image"], dataset.images["file"], strict=True)
-    )
+    files = dict(zip(dataset.images["image"], map(PurePosixPath, dataset.images["file"]), strict=True))
+    renamed = sum(names[image] != file.name for image, file in files.items())
+    folders = {file.parent for file in files.values()}
     more = int((dataset.images["other_files"] != "[]").sum())
     losses = []
-    if moved:
-        losses.append(f"folders or unsafe parts in the names of {moved} images")
+    if renamed:
+        losses.append(f"the names of {renamed} images, which are not unique or not safe")
+    if len(folders) > 1:
+        losses.append(f"which of {len(folders)} folders the images came from")
     if more:
         losses.append(f"the further names of {more} images")
     return losses
+
+
+def unlisted_losses(dataset: Dataset, listed: pd.Series) -> list[str]:
+    """Say what is lost with images that have no annotation file, and by those that have one all the same."""
+    rest = dataset.images[~listed]
+    carrying = int(((rest["keys"] != "{}") | rest["quality"].notna()).sum())
+    predicted = int((listed & ~dataset.images["labelled"]).sum())
+    losses = [f"keys and quality of {carrying} images that are not labelled"] if carrying else []
+    return losses + ([f"that {predicted} images with predictions are not labelled"] if predicted else [])
 
 
 def _safe(stem: str) -> str:
