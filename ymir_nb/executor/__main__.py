@@ -11,6 +11,7 @@ from typing import NoReturn
 from ymir_nb.executor.contract import Task, env_path, output_file, read_mapping, read_task
 from ymir_nb.executor.errors import CONTAINER, OUT_OF_MEMORY, ExecutorFailure
 from ymir_nb.executor.monitor import Monitor
+from ymir_nb.executor.planning import plan_scoring, plan_training
 
 log = logging.getLogger("ymir_nb.executor")
 
@@ -50,15 +51,17 @@ def main() -> int:
 
 
 def _do(task: Task, monitor: Monitor) -> None:
-    """Run it; torch loads only here, so that a wrong env.yaml is told at once."""
+    """Run it; torch loads only once the plan stands, so that a wrong input is told at once."""
     if task.run_training:
+        training_plan = plan_training(task)
         from ymir_nb.executor.training import train
 
-        train(task, monitor)
+        train(task, training_plan, monitor)
     else:
+        scoring_plan = plan_scoring(task)
         from ymir_nb.executor.scoring import score
 
-        score(task, monitor)
+        score(task, scoring_plan, monitor)
 
 
 def _report(failure: ExecutorFailure) -> int:

@@ -66,7 +66,7 @@ class Augmenter:
         images, objects = self._move(normalised(pixels), objects)
         if self.strength > 0:
             images, objects = self._mix(self._recolour(images), objects)
-        return images.contiguous(memory_format=torch.channels_last), objects
+        return images, objects
 
     def _uniform(self, *shape: int, low: float = 0.0, high: float = 1.0) -> torch.Tensor:
         return torch.rand(shape, generator=self.generator) * (high - low) + low
@@ -84,10 +84,7 @@ class Augmenter:
         shift = torch.where(flipped, shift + scale * extent, shift)
         scale = torch.where(flipped, -scale, scale)
         if not torch.equal(scale, torch.ones_like(scale)):
-            theta = torch.zeros(n, 2, 3)
-            theta[:, [0, 1], [0, 1]] = 1 / scale
-            theta[:, :, 2] = 1 / scale - 2 * shift / (scale * extent) - 1
-            grid = functional.affine_grid(theta, list(images.shape), align_corners=False).to(images.device)
+            grid = _grid(scale, shift, width, height).to(images.device)
             images = functional.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
         corners = objects.boxes.view(-1, 2, 2) * scale[objects.image, None] + shift[objects.image, None]
         boxes = torch.cat([corners.amin(1), corners.amax(1)], dim=1)
@@ -103,9 +100,8 @@ class Augmenter:
         )
         offset = s * (self._uniform(n, 1, 1, low=-0.4, high=0.4) + self._uniform(n, 3, 1, low=-0.1, high=0.1))
         matrix = gain * (saturation * torch.eye(3) + (1 - saturation) / 3)
-        flat = images.contiguous().flatten(2)
-        changed = torch.baddbmm(offset.to(flat.device), matrix.to(flat.device), flat)
-        return changed.view_as(images)
+        flat = images.flatten(2)
+        return torch.baddbmm(offset.to(flat.device), matrix.to(flat.device), flat).view_as(images)
 
     def _mix(self, images: torch.Tensor, objects: Objects) -> tuple[torch.Tensor, Objects]:
         """Cut some images in two at a random line and fill one side from another image."""
@@ -116,25 +112,34 @@ class Augmenter:
         upright = self._uniform(n) < 0.5
         own = torch.tensor([0.0, 0.0, width, height]).repeat(n, 1)
         given = torch.zeros(n, 4)
-        mixed = images.clone()
+        patches = []
         for i in torch.nonzero(chosen).flatten().tolist():
             axis, length = (0, width) if upright[i] else (1, height)
             cut = int(cuts[i] * length)
             own[i, axis + 2] = cut
             given[i] = torch.tensor([0.0, 0.0, width, height])
             given[i, axis] = cut
-            mixed[i, :, int(given[i, 1]) :, int(given[i, 0]) :] = images[
-                donors[i], :, int(given[i, 1]) :, int(given[i, 0]) :
-            ]
+            left, top = (cut, 0) if upright[i] else (0, cut)
+            patches.append((i, top, left, images[donors[i], :, top:, left:].clone()))
+        for i, top, left, patch in patches:
+            images[i, :, top:, left:] = patch
         receiver = torch.empty_like(donors)
         receiver[donors] = torch.arange(n)
         kept = _clipped(objects, own)
         lent = _clipped(Objects(receiver[objects.image], objects.boxes, objects.classes), given)
-        return mixed, Objects(
+        return images, Objects(
             torch.cat([kept.image, lent.image]),
             torch.cat([kept.boxes, lent.boxes]),
             torch.cat([kept.classes, lent.classes]),
         )
+
+
+def _grid(scale: torch.Tensor, shift: torch.Tensor, width: int, height: int) -> torch.Tensor:
+    """Say for every pixel where it comes from, in grid_sample's units: shape (n, height, width, 2)."""
+    x = ((torch.arange(width) + 0.5 - shift[:, :1]) / scale[:, :1]) * (2 / width) - 1
+    y = ((torch.arange(height) + 0.5 - shift[:, 1:]) / scale[:, 1:]) * (2 / height) - 1
+    n = len(scale)
+    return torch.stack([x[:, None].expand(n, height, width), y[:, :, None].expand(n, height, width)], dim=3)
 
 
 def _clipped(objects: Objects, windows: torch.Tensor) -> Objects:

@@ -97,7 +97,8 @@ def iou_matrix(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     high = np.minimum(a[:, None, 2:], b[None, :, 2:])
     shared = np.clip(high - low, 0, None).prod(2)
     area_a, area_b = ((boxes[:, 2:] - boxes[:, :2]).prod(1) for boxes in (a, b))
-    return shared / np.maximum(area_a[:, None] + area_b[None] - shared, 1e-9)
+    overlap: np.ndarray = shared / np.maximum(area_a[:, None] + area_b[None] - shared, 1e-9)
+    return overlap
 
 
 def suppress(boxes: np.ndarray, classes: np.ndarray, iou: float) -> np.ndarray:

@@ -79,13 +79,13 @@ def load_picture(path: str, size: InputSize) -> Picture:
         raise ExecutorFailure(f"{path} cannot be decoded: {error}", code=IMAGE_FORMAT) from error
     canvas = np.full((size.height, size.width, 3), PAD, dtype=np.uint8)
     canvas[: fitted[1], : fitted[0]] = np.asarray(upright)
-    pixels = torch.from_numpy(canvas).permute(2, 0, 1)
+    pixels = torch.from_numpy(np.ascontiguousarray(canvas.transpose(2, 0, 1)))
     return Picture(pixels, width, height, (fitted[0] / width, fitted[1] / height))
 
 
 def normalised(pixels: torch.Tensor) -> torch.Tensor:
-    """Turn uint8 pixels into floats around zero, in the memory layout that convolutions like best."""
-    return ((pixels.float() - PAD) / SPREAD).contiguous(memory_format=torch.channels_last)
+    """Turn uint8 pixels into floats around zero."""
+    return (pixels.float() - PAD) / SPREAD
 
 
 class PictureSource:

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ymir_nb.executor.annotations import read_candidates
 from ymir_nb.executor.checkpoints import Checkpoint, load_checkpoint
 from ymir_nb.executor.contract import Task, write_atomically
 from ymir_nb.executor.detection import Detections, Finder
@@ -19,23 +18,23 @@ from ymir_nb.executor.errors import MODEL, ExecutorFailure
 from ymir_nb.executor.images import PictureSource
 from ymir_nb.executor.monitor import Monitor
 from ymir_nb.executor.network import Detector, for_inference
-from ymir_nb.executor.settings import ScoringSettings, class_names, comparable, scoring_settings
+from ymir_nb.executor.planning import ScoringPlan
+from ymir_nb.executor.settings import ScoringSettings, comparable
 
 log = logging.getLogger(__name__)
 
 
-def score(task: Task, monitor: Monitor) -> None:
+def score(task: Task, plan: ScoringPlan, monitor: Monitor) -> None:
     """Run the model over the candidates and write result.tsv, infer-result.json or both.
 
     Raises
     ------
     ExecutorFailure
-        Parameters, candidates, images or the model cannot be used.
+        An image or the model cannot be used.
     """
-    settings, names = scoring_settings(task.config), class_names(task.config)
+    settings, names, paths = plan.settings, plan.names, plan.paths
     device = choose_device(task.config)
     make_repeatable(settings.n_threads)
-    paths = read_candidates(task.candidate_index)
     checkpoint = load_checkpoint(task.config.get("model_params_path"), "model_params_path")
     finder = _finder(checkpoint, names, settings, device)
     source = PictureSource(paths, checkpoint.size, cache_mb=0, n_threads=torch.get_num_threads())
@@ -65,8 +64,7 @@ def _finder(checkpoint: Checkpoint, names: list[str], settings: ScoringSettings,
     weights = {key: value[rows] if key.startswith("heatmap.") else value for key, value in checkpoint.weights.items()}
     model = Detector(len(names))
     model.load_state_dict(weights)
-    model = model.to(device=device, memory_format=torch.channels_last)
-    fast = for_inference(model, half=use_half(settings.precision, device))
+    fast = for_inference(model.to(device), half=use_half(settings.precision, device))
     return Finder(fast, settings.conf_threshold, settings.nms_iou, settings.max_boxes)
 
 

@@ -13,7 +13,7 @@ import torch
 import yaml
 from torch.utils.tensorboard import SummaryWriter
 
-from ymir_nb.executor.annotations import Sample, read_samples
+from ymir_nb.executor.annotations import Sample
 from ymir_nb.executor.augmentation import Augmenter, Objects
 from ymir_nb.executor.checkpoints import carry_over, load_checkpoint, save_checkpoint
 from ymir_nb.executor.contract import Task, write_atomically
@@ -24,8 +24,10 @@ from ymir_nb.executor.images import InputSize, PictureSource
 from ymir_nb.executor.losses import detection_loss, make_targets
 from ymir_nb.executor.monitor import Monitor
 from ymir_nb.executor.network import STRIDE, Detector, for_inference, new_detector
+from ymir_nb.executor.optimiser import AdamW
+from ymir_nb.executor.planning import TrainingPlan
 from ymir_nb.executor.precision import IOU, mean_ap50
-from ymir_nb.executor.settings import TrainingSettings, class_names, training_settings
+from ymir_nb.executor.settings import TrainingSettings
 
 log = logging.getLogger(__name__)
 
@@ -43,30 +45,23 @@ class Split:
     pictures: PictureSource
 
 
-def train(task: Task, monitor: Monitor) -> None:
+def train(task: Task, plan: TrainingPlan, monitor: Monitor) -> None:
     """Train a detector and write its stages and result.yaml.
 
     Raises
     ------
     ExecutorFailure
-        Parameters, annotations, images or the pretrained model cannot be used, or the loss is no number.
+        Images or the pretrained model cannot be used, or the loss is no number.
     """
-    config, settings, names = task.config, training_settings(task.config), class_names(task.config)
-    device = choose_device(config)
+    settings, names = plan.settings, plan.names
+    device = choose_device(task.config)
     make_repeatable(settings.n_threads)
-    export_format = str(config.get("export_format") or "voc:raw")
-    train_samples = read_samples(task.training_index, export_format, names, key="training_index_file")
-    val_samples = train_samples
-    if task.val_index is not None and task.val_index.is_file() and task.val_index.read_text(encoding="utf-8").strip():
-        val_samples = read_samples(task.val_index, export_format, names, key="val_index_file")
-    else:
-        log.info("no validation images: mAP is measured on the training images")
-    trainer = Trainer(settings, names, _split(train_samples, settings), device)
-    if config.get("pretrained_model_params"):
-        checkpoint = load_checkpoint(config["pretrained_model_params"], "pretrained_model_params")
+    trainer = Trainer(settings, names, _split(plan.train, settings), device)
+    if task.config.get("pretrained_model_params"):
+        checkpoint = load_checkpoint(task.config["pretrained_model_params"], "pretrained_model_params")
         shared = carry_over(trainer.model, checkpoint, names)
         log.info("start from a model of %d classes, %d of them carried over", len(checkpoint.names), len(shared))
-    _run(task, trainer, _split(val_samples, settings), monitor)
+    _run(task, trainer, _split(plan.val, settings), monitor)
 
 
 def _split(samples: list[Sample], settings: TrainingSettings) -> Split:
@@ -107,7 +102,7 @@ def write_result(task: Task, stages: dict[str, dict[str, object]], conf_threshol
 
     Source: YMIR's executor contract, protocol version 1.1.0, `result.yaml`.
     """
-    best = max(reversed(list(stages)), key=lambda name: stages[name]["mAP"])
+    best = max(reversed(list(stages)), key=lambda name: float(str(stages[name]["mAP"])))
     result = {
         "model_stages": stages,
         "best_stage_name": best,
@@ -147,18 +142,18 @@ class Trainer:
         settings = self.settings
         self.model.train()
         self.average = copy.deepcopy(self.model).requires_grad_(requires_grad=False)
-        optimizer = torch.optim.AdamW(_groups(self.model, settings.weight_decay), lr=settings.learning_rate)
+        optimiser = AdamW(self.model.parameters(), weight_decay=settings.weight_decay)
         augment = Augmenter(strength=settings.augmentation, flip=settings.flip, generator=self.generator)
         for step, positions in zip(range(settings.max_steps), self._batches(), strict=False):
             rate = settings.learning_rate * one_cycle(step / settings.max_steps)
-            for group in optimizer.param_groups:
-                group["lr"] = rate
             images, objects = augment(*self._batch(positions))
-            yield self._step(optimizer, images.to(self.device), objects.to(self.device), step), rate
+            parts = self._learn(images.to(self.device), objects.to(self.device), step)
+            optimiser.step(rate)
+            _follow(self.average, self.model, min(EMA_DECAY, (1 + step) / (10 + step)))
+            yield parts, rate
 
-    def _step(
-        self, optimizer: torch.optim.Optimizer, images: torch.Tensor, objects: Objects, step: int
-    ) -> dict[str, float]:
+    def _learn(self, images: torch.Tensor, objects: Objects, step: int) -> dict[str, float]:
+        """Compute the gradients of a batch."""
         n, _, height, width = images.shape
         targets = make_targets(objects, n, len(self.names), height // STRIDE, width // STRIDE)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
@@ -170,11 +165,8 @@ class Trainer:
                 f"(it is {self.settings.learning_rate})",
                 code=NOT_A_NUMBER,
             )
-        optimizer.zero_grad()
-        loss.backward()
+        torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), MAX_GRADIENT)
-        optimizer.step()
-        _follow(self.average, self.model, min(EMA_DECAY, (1 + step) / (10 + step)))
         return parts
 
     def measure(self, val: Split) -> float:
@@ -218,13 +210,6 @@ def one_cycle(progress: float) -> float:
     if progress < WARM_UP:
         return 0.05 + 0.95 * progress / WARM_UP
     return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * (progress - WARM_UP) / (1 - WARM_UP)))
-
-
-def _groups(model: Detector, weight_decay: float) -> list[dict[str, object]]:
-    """Decay the kernels; leave biases and norms alone."""
-    kernels = [parameter for parameter in model.parameters() if parameter.ndim > 1]
-    others = [parameter for parameter in model.parameters() if parameter.ndim <= 1]
-    return [{"params": kernels, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
 
 
 @torch.no_grad()
