@@ -105,6 +105,8 @@ def test_other_coco_files_are_passed_over_where_there_are_instances(tmp_path):
         (b'{"images": \xff}', "line 1"),
         (b'{"images": [NaN', "line 1"),
         (b"[" * 100_000, "line 1"),
+        (b'{"images": [], "x": [NaN, "\\ud800"]}', "cannot be read"),
+        (b'{"images": [], "x": [NaN, 1' + b"0" * 400 + b"]}", "cannot be read"),
         (b"", "line 1"),
     ],
 )

@@ -134,6 +134,14 @@ def test_split_lists_win_over_trainval_and_contradictions_are_reported(tmp_path)
     assert kinds(result) == ["unmatched", "conflict"]
 
 
+def test_a_split_list_that_is_no_text_is_reported(tmp_path):
+    add_image(tmp_path / "a.png")
+    add_xml(tmp_path / "a.xml", DOG)
+    (tmp_path / "ImageSets" / "Main").mkdir(parents=True)
+    (tmp_path / "ImageSets" / "Main" / "train.txt").write_bytes(b"a\xff\xfe")
+    assert kinds(gathered(tmp_path)) == ["unreadable"]
+
+
 @pytest.mark.parametrize(
     "body",
     [

@@ -124,7 +124,7 @@ def _load(source: Source, name: str, found: Annotated) -> dict[str, Any] | None:
     except json.JSONDecodeError as error:
         reason = f"no well-formed JSON at line {error.lineno}, column {error.colno} ({error.msg})"
         found.report(name, "unreadable", reason, remedy)
-    except (UnicodeDecodeError, RecursionError, EntryUnreadable) as error:
+    except (UnicodeDecodeError, RecursionError, EntryUnreadable, orjson.JSONEncodeError) as error:
         found.report(name, "unreadable", f"it cannot be read ({error})", remedy)
     else:
         if isinstance(data, dict) and isinstance(data.get("images"), list):
@@ -139,9 +139,9 @@ def _parse(data: bytes) -> Any:
     try:
         return orjson.loads(data)
     except orjson.JSONDecodeError:
-        # Python's own writer puts NaN and Infinity into JSON; the boxes that have them are rejected one by one.
+        # Python's own writer puts NaN and Infinity into JSON; as texts they reach the boxes, where they are rejected.
         if b"NaN" in data or b"Infinity" in data:
-            return json.loads(data)
+            return orjson.loads(orjson.dumps(json.loads(data, parse_constant=str)))
         raise
 
 

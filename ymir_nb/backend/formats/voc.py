@@ -174,7 +174,12 @@ def _read_splits(source: Source, index: ImageIndex, found: Annotated) -> None:
     for name in sorted(files, key=lambda name: (name.endswith("trainval.txt"), name)):
         word = name.rsplit("/", 1)[-1][: -len(".txt")]
         missing = 0
-        for line in decode(source.read(name)).splitlines():
+        try:
+            lines = decode(source.read(name)).splitlines()
+        except ValueError as error:
+            found.report(name, "unreadable", f"it cannot be read as text ({error})", "save it as UTF-8")
+            continue
+        for line in lines:
             stem = line.strip()
             if not stem:
                 continue
