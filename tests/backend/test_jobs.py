@@ -363,11 +363,12 @@ def test_jobs_are_listed_newest_first_with_their_states(rig):
 
 
 def test_a_job_whose_inputs_another_process_is_writing_is_queued(rig):
-    rig.start("a", "print(1)")
+    rig.start("a", HANG)
+    RUNNERS["process"].cancel(rig.jobs.directory / "a")
     (rig.jobs.directory / "a/run.json").unlink()
     (rig.jobs.directory / "a/exit.json").unlink(missing_ok=True)
     record = json.loads((rig.jobs.directory / "a/job.json").read_text())
-    assert record["state"] == "queued"
+    assert record["state"] == "running"
     with FileLock(rig.jobs.directory / ".a.lock"):
         assert rig.jobs.attach("a").state == "queued"
     assert rig.jobs.attach("a").state == "interrupted"

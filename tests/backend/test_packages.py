@@ -59,6 +59,7 @@ def test_equal_trainings_give_equal_bytes_whenever_they_ran(tmp_path):
         path.chmod(0o600)
     second = pack(dict(reversed(files.items())), info(1800000000, 1800000099))
     assert first == second
+    assert first[4:8] == bytes(4)  # the time in gzip's own header
     assert [s.timestamp for s in read_info(first).stages.values()] == [0, 1]
 
 

@@ -208,6 +208,8 @@ def test_case_45_a_killed_supervisor_is_seen_and_its_executor_goes_with_it(job):
     os.kill(run["supervisor"]["pid"], signal.SIGKILL)
     until(lambda: RUNNER.poll(job).phase == "vanished")
     assert "machine stopped" in explain(job / "out", RUNNER.poll(job))
+    if sys.platform == "linux":
+        until(lambda: not alive(run["executor"]), seconds=2)
     RUNNER.cancel(job)
     assert RUNNER.poll(job).reason == "lost"
     until(lambda: not supervisor.members(None, run["token"]))

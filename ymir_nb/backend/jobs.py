@@ -232,7 +232,9 @@ class Jobs:
             except BaseException:  # nothing runs: half an export is of no use to anybody
                 shutil.rmtree(record.directory)
                 raise
-            return self._refresh(record, locked=True)
+            started = self._refresh(record, locked=True)
+            self._save(started)
+            return started
 
     def wait(self, job_id: str, watch: Watch = None, *, poll_seconds: float = 0.1) -> JobRecord:
         """Wait for a job's end. Ctrl-C stops the waiting, not the job.
@@ -347,7 +349,7 @@ class Jobs:
             return replace(record, state="running", fraction=seen.fraction if seen else 0.0)
         if run.phase == "absent":
             if not locked and self._is_locked(record.id):  # somebody is writing its inputs
-                return record
+                return replace(record, state="queued")
             return replace(record, state="interrupted", message=f"job {record.id!r} was interrupted before it started.")
         state = _state_of(run)
         if state == "done":
