@@ -161,6 +161,7 @@ class Outbox:
         if text is None:
             return None
         try:
+            # The loader in Python on purpose: 256 KiB of "[" make libyaml's end the process (PyYAML 6.0.3).
             document = yaml.safe_load(text)
         except (yaml.YAMLError, ValueError, RecursionError) as error:
             faults.add(f"/out/{relative} is no plain YAML: {' '.join(str(error).split())[:300]}")
