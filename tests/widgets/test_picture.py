@@ -11,13 +11,14 @@ from ymir_nb.backend.dataset import Dataset
 from ymir_nb.widgets.picture import (
     PALETTE,
     STATIC_PX,
+    Look,
     Mark,
     Overlay,
     card,
-    counts_text,
     drawn,
     label_colour,
-    shown,
+    tally_html,
+    tally_text,
 )
 
 
@@ -71,7 +72,7 @@ def test_an_image_without_boxes_has_none():
 
 def test_a_threshold_leaves_truth_standing():
     marks = [Mark("a", 0, 0, 1, 1, None), Mark("a", 0, 0, 1, 1, 0.4), Mark("a", 0, 0, 1, 1, 0.6)]
-    assert [mark.score for mark in shown(marks, min_score=0.5)] == [None, 0.6]
+    assert [mark.score for mark in Look(min_score=0.5).of(marks)] == [None, 0.6]
 
 
 def test_the_drawn_box_lies_where_the_mark_says():
@@ -116,9 +117,17 @@ def test_a_card_tells_negatives_from_what_nobody_labelled():
     assert states.count("unlabelled") == dataset.n_unlabelled > 0
 
 
-def test_counts_are_said_in_words():
-    assert counts_text({"cone": 1, "helmet": 2}) == "1 cone, 2 helmet"
-    assert counts_text({}) == "no boxes"
+def test_truth_and_predictions_can_be_hidden_each():
+    marks = [Mark("a", 0, 0, 1, 1, None), Mark("a", 0, 0, 1, 1, 0.4)]
+    assert Look(truth=False).of(marks) == marks[1:]
+    assert Look(predictions=False).of(marks) == marks[:1]
+
+
+def test_counts_keep_truth_and_predictions_apart():
+    marks = [Mark(label, 0, 0, 1, 1, score) for label, score in (("b", None), ("a", None), ("b", None), ("b", 0.5))]
+    assert tally_text(marks) == "1 a, 2 b, predicted 1 b"
+    assert tally_html(marks).count("&#9633;") == 1
+    assert tally_text([]) == "no boxes"
 
 
 def test_colours_are_plain_hex_so_that_they_may_stand_in_a_style():

@@ -9,7 +9,7 @@ import pandas as pd
 from ymir_nb.backend.dataset import Dataset
 from ymir_nb.widgets.gallery import MOST_STATIC, Gallery
 from ymir_nb.widgets.panel import static_text
-from ymir_nb.widgets.picture import Card, figure_html, swatches_html
+from ymir_nb.widgets.picture import Card, Look, figure_html, swatches_html, tally_html
 
 
 class DatasetBrowser(Gallery):
@@ -68,7 +68,7 @@ class DatasetBrowser(Gallery):
         first = self.page * self.page_size
         cards = self.cards(first, min(self.page_size, MOST_STATIC))
         span = f" &middot; pictures {first + 1} to {first + len(cards)}" if len(cards) < self.n_rows else ""
-        figures = "".join(figure_html(each, _caption(each, self.min_score), min_score=self.min_score) for each in cards)
+        figures = "".join(figure_html(each, _caption(each, self.look), look=self.look) for each in cards)
         return (
             '<div style="font-family:system-ui,sans-serif;font-size:13px">'
             f'<div style="padding:4px 0"><strong>{html.escape(self.title)}</strong>{span}</div>'
@@ -85,8 +85,8 @@ def _headline(dataset: Dataset) -> str:
     )
 
 
-def _caption(card: Card, min_score: float) -> str:
+def _caption(card: Card, look: Look) -> str:
     """File name, state and boxes of a picture."""
     said = {"labelled": "", "negative": "nothing in it", "unlabelled": "not labelled yet"}[card.state]
-    parts = [swatches_html(card.counts(min_score=min_score)), html.escape(said)]
+    parts = [tally_html(look.of(card.marks)), html.escape(said)]
     return f"{html.escape(card.file)}<br>" + " &middot; ".join(part for part in parts if part)

@@ -11,7 +11,7 @@ import traitlets
 
 from ymir_nb.backend.dataset import Dataset
 from ymir_nb.widgets.panel import Panel
-from ymir_nb.widgets.picture import MOST_MARKS, Card, Overlay, card, label_colour
+from ymir_nb.widgets.picture import MOST_MARKS, Card, Look, Overlay, card, label_colour
 
 MOST_STATIC = 100
 """Pictures in a static form; the header says how many there are in all."""
@@ -104,6 +104,11 @@ class Gallery(Panel):
     @traitlets.observe("picked")
     def _picked_changed(self, _change: object) -> None:
         self._tell(self.selection)
+
+    @property
+    def look(self) -> Look:
+        """Which boxes are shown."""
+        return Look(self.show_truth, self.show_predictions, self.min_score)
 
     def cards(self, first: int, n: int) -> list[Card]:
         """Make the cards of `n` rows from the row `first` on, pictures included."""

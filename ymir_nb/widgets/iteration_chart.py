@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 import traitlets
 
-from ymir_nb.widgets.learning_curve import AXES, Curve, bokeh_item, png
+from ymir_nb.widgets.learning_curve import AXES, NAMES, Curve, bokeh_item, png
 from ymir_nb.widgets.panel import Panel, static_text
 
 
@@ -136,7 +136,7 @@ def rounds_table(frame: pd.DataFrame) -> str:
             shown[column] = [f"{value:.3f}" if pd.notna(value) else "" for value in shown[column]]
         elif column == "seconds":
             shown[column] = [f"{value:.0f}" if pd.notna(value) else "" for value in shown[column]]
-    head = "".join(f"<th>{html.escape(str(column))}</th>" for column in shown.columns)
+    head = "".join(f"<th>{html.escape(NAMES.get(str(column), str(column)))}</th>" for column in shown.columns)
     rows = "".join(
         f"<tr>{''.join(f'<td>{html.escape(str(value))}</td>' for value in row)}</tr>"
         for row in shown.itertuples(index=False)

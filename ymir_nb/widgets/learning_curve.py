@@ -24,6 +24,9 @@ LABEL_COLUMNS = ("round", "label", "ap50")
 AXES = {"n_images": "labelled images", "n_boxes": "labelled boxes", "round": "round"}
 """What a curve can be drawn against."""
 
+NAMES = {"n_images": "labelled images", "n_boxes": "labelled boxes", "ap50": "mAP50", "ap": "mAP50:95"}
+"""What the columns are called where people read them."""
+
 AP50_COLOUR, AP_COLOUR, TARGET_COLOUR = "#0b7fd6", "#c2571a", "#17863f"
 INK = "#808080"  # reads on white and on dark grey: a static picture does not know the theme
 _SENTINEL = "#010203"  # matplotlib knows no currentColor
@@ -56,7 +59,8 @@ class Curve:
         Raises
         ------
         InvalidTable
-            A column is missing, a value lies outside [0, 1], or a label's round is not among the rounds.
+            A column is missing, a value lies outside [0, 1], a round stands there twice, or a label's round
+            is not among the rounds.
         """
         labels = pd.DataFrame(columns=list(LABEL_COLUMNS)) if per_label is None else per_label
         for frame, columns, name in ((rounds, COLUMNS, "rounds"), (labels, LABEL_COLUMNS, "per-label")):
@@ -69,6 +73,8 @@ class Curve:
                 values = pd.to_numeric(frame[column])
                 if ((values < 0) | (values > 1)).any():
                     raise InvalidTable(f"{name} frame: column {column} must lie in [0, 1], it has {values.max():g}.")
+        if rounds["round"].duplicated().any():
+            raise InvalidTable("rounds frame: a round stands there twice. Give one row a round.")
         strangers = sorted(set(labels["round"]) - set(rounds["round"]))
         if strangers:
             raise InvalidTable(f"per-label frame: rounds {strangers} are not in the rounds frame.")
@@ -82,7 +88,8 @@ class Curve:
 
     def by_label(self, against: str) -> dict[str, pd.DataFrame]:
         """Give each label's points: columns x and ap50."""
-        placed = self.per_label.merge(self.rounds[["round", against]].assign(x=self.rounds[against]), on="round")
+        places = self.rounds.set_index("round", drop=False)[against]
+        placed = self.per_label.assign(x=self.per_label["round"].map(places))
         return {str(label): points[["x", "ap50"]] for label, points in placed.groupby("label", sort=True)}
 
 
@@ -180,7 +187,7 @@ def bokeh_item(curve: Curve, *, against: str = "n_images", ink: str = INK) -> di
         plot.line(points["x"], points["ap50"], color=label_colour(label), line_width=1.5, legend_label=f"{label} AP50")
     _draw_rounds(plot, curve.rounds, against, ink=ink)
     if curve.target_map50 is not None:
-        _draw_target(plot, curve.target_map50)
+        _draw_target(plot, curve.target_map50, x=curve.rounds[against])
     _dress_plot(plot, ink=ink)
     item: dict[str, Any] = dict(json_item(plot))
     return item
@@ -203,17 +210,18 @@ def _draw_rounds(plot: Any, rounds: pd.DataFrame, against: str, *, ink: str) -> 
         plot.line(**where, line_width=3)
         chosen = {"nonselection_fill_alpha": 0.45, "selection_line_color": ink, "selection_line_width": 3}
         points.append(plot.scatter(**where, marker=marker, size=11, **chosen))
-    tips = [(name, f"@{key}{{0.000}}" if name in ("ap50", "ap") else f"@{key}") for name, key in at.items()]
+    digits = {"ap50": "{0.000}", "ap": "{0.000}", "seconds": "{0}"}
+    tips = [(NAMES.get(name, name), f"@{key}{digits.get(name, '')}") for name, key in at.items()]
     plot.add_tools(HoverTool(renderers=points, tooltips=tips))
 
 
-def _draw_target(plot: Any, target: float) -> None:
+def _draw_target(plot: Any, target: float, *, x: pd.Series) -> None:
     """Draw the target as a line over the whole width, with an entry in the legend."""
     from bokeh.models import Span
 
     look = {"line_color": TARGET_COLOUR, "line_dash": "dashed", "line_width": 2}
     plot.add_layout(Span(location=target, dimension="width", **look))
-    plot.line([], [], **look, legend_label=f"target {target:g}")
+    plot.line([x.min(), x.max()], [target, target], **look, legend_label=f"target {target:g}")
 
 
 def _dress_plot(plot: Any, *, ink: str) -> None:

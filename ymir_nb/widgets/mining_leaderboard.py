@@ -13,7 +13,7 @@ from ymir_nb.backend.dataset import Dataset
 from ymir_nb.backend.errors import InvalidTable
 from ymir_nb.widgets.gallery import MOST_STATIC, Gallery
 from ymir_nb.widgets.panel import static_text
-from ymir_nb.widgets.picture import STATIC_PX, figure_html, swatches_html
+from ymir_nb.widgets.picture import STATIC_PX, Card, figure_html, tally_html
 
 COLUMNS = ("rank", "image", "score", "why")
 """Columns that a leaderboard has; more may follow."""
@@ -76,6 +76,7 @@ class MiningLeaderboard(Gallery):
             title=f"Mining leaderboard: {len(board):,} images of {dataset.ref or 'the pool'}",
             picked=range(len(board)),
         )
+        self.show_truth = False  # where a pool has labels held back, a leaderboard does not give them away
 
     @property
     def frame(self) -> pd.DataFrame:
@@ -119,19 +120,21 @@ class MiningLeaderboard(Gallery):
         return "".join(
             figure_html(
                 each,
-                self._caption(place, each.counts(min_score=self.min_score), ticked=place in ticked),
-                min_score=self.min_score,
+                self._caption(place, each, ticked=place in ticked),
+                look=self.look,
                 side_px=side_px,
             )
             for place, each in enumerate(self.cards(0, n))
         )
 
-    def _caption(self, place: int, counts: dict[str, int], *, ticked: bool) -> str:
+    def _caption(self, place: int, card: Card, *, ticked: bool) -> str:
         """Rank, score, reason and proposals of a picture."""
         notes = self._notes(place)
         tick = "&#9745;" if ticked else "&#9744;"
         why = f"<br>{html.escape(notes['why'])}" if notes["why"] else ""
-        return f"{tick} <strong>#{notes['rank']}</strong> {notes['score']}{why}<br>{swatches_html(counts)}"
+        return (
+            f"{tick} <strong>#{notes['rank']}</strong> {notes['score']}{why}<br>{tally_html(self.look.of(card.marks))}"
+        )
 
     def _notes(self, place: int) -> dict[str, Any]:
         """Rank, score and reason of a row, and the score's share of the range."""

@@ -13,7 +13,7 @@ import html
 import io
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -37,6 +37,8 @@ PALETTE = (
     "#c15cd7", "#e14c9e", "#ba2e01", "#786900", "#027e47", "#03758e", "#0267c7", "#594fd7", "#853dc2", "#a82795",
 )  # fmt: skip
 """Twelve bright and eight deep hues; each has a contrast of 3:1 or more on white and on JupyterLab's dark grey."""
+
+FULL, HOLLOW = "&#9632;", "&#9633;"
 
 _SALT = "1455:"  # with it no two labels of the usual small vocabularies (helmet, person ...) look alike
 
@@ -72,6 +74,25 @@ class Mark(NamedTuple):
     x2: float
     y2: float
     score: float | None
+
+
+class Look(NamedTuple):
+    """What of an image's boxes is shown: ground truth, predictions, and those from which score on."""
+
+    truth: bool = True
+    predictions: bool = True
+    min_score: float = 0.0
+
+    def of(self, marks: Iterable[Mark]) -> list[Mark]:
+        """Keep the marks that are shown."""
+        return [
+            mark
+            for mark in marks
+            if (self.truth if mark.score is None else self.predictions and mark.score >= self.min_score)
+        ]
+
+
+EVERYTHING = Look()
 
 
 class Overlay:
@@ -131,10 +152,6 @@ class Card(NamedTuple):
     jpeg: bytes
     problem: str
 
-    def counts(self, *, min_score: float = 0.0) -> dict[str, int]:
-        """Count its boxes by label, predictions under `min_score` left out."""
-        return dict(sorted(Counter(mark.label for mark in shown(self.marks, min_score=min_score)).items()))
-
 
 def card(dataset: Dataset, overlay: Overlay, row: Any) -> Card:
     """Make the card of one image.
@@ -163,11 +180,6 @@ def card(dataset: Dataset, overlay: Overlay, row: Any) -> Card:
     if row.labelled and all(mark.score is not None for mark in marks):
         state = "negative"
     return Card(row.image, row.file, int(row.width), int(row.height), state, marks, jpeg, problem)
-
-
-def shown(marks: Iterable[Mark], *, min_score: float = 0.0) -> list[Mark]:
-    """Leave out predictions under a score; ground truth always stays."""
-    return [mark for mark in marks if mark.score is None or mark.score >= min_score]
 
 
 def drawn(jpeg: bytes, marks: Sequence[Mark], *, width: int, height: int, side_px: int = STATIC_PX) -> bytes:
@@ -202,24 +214,24 @@ def drawn(jpeg: bytes, marks: Sequence[Mark], *, width: int, height: int, side_p
     return out.getvalue()
 
 
-def figure_html(shown_card: Card, caption: str, *, min_score: float = 0.0, side_px: int = STATIC_PX) -> str:
+def figure_html(shown: Card, caption: str, *, look: Look = EVERYTHING, side_px: int = STATIC_PX) -> str:
     """Write one picture with its boxes and a caption as static HTML.
 
     Parameters
     ----------
-    shown_card : Card
+    shown : Card
         The image; everything it says is escaped.
     caption : str
         HTML to stand under the picture; the caller escapes what came from outside.
-    min_score : float
-        Predictions under it are left out, in [0, 1].
+    look : Look
+        Which boxes are drawn.
     side_px : int
-        Longer side of the picture.
+        Longer side of the picture, pixels.
     """
-    marks = shown(shown_card.marks, min_score=min_score)
-    told = html.escape(f"{shown_card.file}: {counts_text(shown_card.counts(min_score=min_score))}")
-    if shown_card.jpeg:
-        picture = drawn(shown_card.jpeg, marks, width=shown_card.width, height=shown_card.height, side_px=side_px)
+    marks = look.of(shown.marks)
+    told = html.escape(f"{shown.file}: {tally_text(marks)}")
+    if shown.jpeg:
+        picture = drawn(shown.jpeg, marks, width=shown.width, height=shown.height, side_px=side_px)
         source = f"data:image/jpeg;base64,{base64.b64encode(picture).decode()}"
         body = (
             f'<img src="{source}" alt="{told}" title="{told}" '
@@ -227,9 +239,9 @@ def figure_html(shown_card: Card, caption: str, *, min_score: float = 0.0, side_
         )
     else:
         body = (
-            f'<div title="{html.escape(shown_card.problem)}" style="box-sizing:border-box;height:90px;padding:8px;'
+            f'<div title="{html.escape(shown.problem)}" style="box-sizing:border-box;height:90px;padding:8px;'
             'overflow:hidden;border:1px dashed #888;border-radius:4px;font-size:11px">'
-            f"no picture: {html.escape(shown_card.problem[:90])}</div>"
+            f"no picture: {html.escape(shown.problem[:90])}</div>"
         )
     return (
         f'<figure style="width:{side_px}px;margin:0;padding:0">{body}'
@@ -238,18 +250,35 @@ def figure_html(shown_card: Card, caption: str, *, min_score: float = 0.0, side_
     )
 
 
-def swatches_html(counts: dict[str, int]) -> str:
-    """Write labels with their colours and counts as static HTML."""
+def swatches_html(counts: Mapping[str, int], *, sign: str = FULL) -> str:
+    """Write labels with their colours and counts as static HTML: `FULL` squares or `HOLLOW` ones."""
     return " ".join(
-        f'<span style="white-space:nowrap"><span style="color:{label_colour(label)}">&#9632;</span>&nbsp;'
-        f"{html.escape(label)}&nbsp;{n}</span>"
+        f'<span style="white-space:nowrap"><span style="color:{label_colour(label)}">{sign}</span>&nbsp;'
+        f"{html.escape(label)}&nbsp;{n:,}</span>"
         for label, n in counts.items()
     )
 
 
-def counts_text(counts: dict[str, int]) -> str:
-    """Say counts in words: ``2 helmet, 1 person``, or ``no boxes``."""
-    return ", ".join(f"{n} {label}" for label, n in counts.items()) or "no boxes"
+def tally_html(marks: Iterable[Mark]) -> str:
+    """Count boxes by label as static HTML: ground truth with full squares, predictions with hollow ones."""
+    truth, proposed = _tally(marks)
+    return " ".join(part for part in (swatches_html(truth), swatches_html(proposed, sign=HOLLOW)) if part)
+
+
+def tally_text(marks: Iterable[Mark]) -> str:
+    """Count boxes in words: ``2 helmet, 1 head, predicted 3 helmet``, or ``no boxes``."""
+    truth, proposed = _tally(marks)
+    parts = [f"{n} {label}" for label, n in truth.items()] + [f"predicted {n} {label}" for label, n in proposed.items()]
+    return ", ".join(parts) or "no boxes"
+
+
+def _tally(marks: Iterable[Mark]) -> tuple[dict[str, int], dict[str, int]]:
+    """Count ground truth and predictions by label, sorted by label."""
+    counts = Counter((mark.score is None, mark.label) for mark in marks)
+    truth, proposed = (
+        {label: counts[kind, label] for found, label in sorted(counts) if found is kind} for kind in (True, False)
+    )
+    return truth, proposed
 
 
 def _frame(pen: ImageDraw.ImageDraw, corners: tuple[float, float, float, float], *, colour: str, dashed: bool) -> None:

@@ -139,10 +139,9 @@ def _goal(name: str, goals: Mapping[str, float], reached: Mapping[str, float]) -
     if name not in goals:
         return ""
     share = min(1.0, reached[name] / goals[name]) if goals[name] > 0 else 1.0
-    said = "target reached" if share >= 1 else "of target"
     return (
         f'<div class="track"><i style="width:{100 * share:.0f}%"></i></div>'
-        f'<div class="soft">{said}: {goals[name]:g}</div>'
+        f'<div class="soft">target {goals[name]:g}{", reached" if share >= 1 else ""}</div>'
     )
 
 

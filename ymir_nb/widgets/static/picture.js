@@ -83,15 +83,20 @@ function drawMarks(frame, card, labels, show) {
 }
 
 /**
- * Count the drawn boxes by label, as small coloured numbers.
+ * Count the drawn boxes by label, as small coloured numbers: full squares for ground truth, hollow for predictions.
  * @returns {HTMLElement}
  */
 function tally(card, labels, show) {
-  const counts = new Map();
-  for (const [label] of shownMarks(card, show)) counts.set(label, (counts.get(label) ?? 0) + 1);
   const line = make("span", "ymir-tally");
-  for (const [label, n] of [...counts].sort((a, b) => a[0] - b[0])) {
-    line.append(swatch(labels[label][0], labels[label][1], String(n)));
+  for (const hollow of [false, true]) {
+    const counts = new Map();
+    for (const [label, , , , , score] of shownMarks(card, show)) {
+      if ((score !== null) === hollow) counts.set(label, (counts.get(label) ?? 0) + 1);
+    }
+    for (const [label, n] of [...counts].sort((a, b) => a[0] - b[0])) {
+      const [name, colour] = labels[label];
+      line.append(swatch(hollow ? `${name}, predicted` : name, colour, String(n), hollow));
+    }
   }
   const hidden = card.n_marks - card.marks.length;
   if (hidden > 0) line.append(make("span", "ymir-soft", `+${hidden} not drawn`));
@@ -99,11 +104,12 @@ function tally(card, labels, show) {
 }
 
 /** A colour with a text; the label's name is its tooltip. */
-function swatch(name, colour, text) {
+function swatch(name, colour, text, hollow = false) {
   const node = make("span", "ymir-swatch");
   node.title = name;
   const square = make("i");
-  square.style.background = colour;
+  square.style.border = `2px ${hollow ? "dashed" : "solid"} ${colour}`;
+  if (!hollow) square.style.background = colour;
   node.append(square, make("span", "", text));
   return node;
 }
