@@ -91,3 +91,42 @@ def make_dataset(workspace):
         return Dataset.of(images, boxes, labels=[label], media=workspace.media)
 
     return make
+
+
+@pytest.fixture
+def average(workspace):
+    """Register the tests' small executor."""
+    from ymir_nb.backend.executors import ExecutorBook
+
+    here = Path(__file__).parent / "executors"
+    command = [sys.executable, str(here / "average.py")]
+    return ExecutorBook(workspace.store).add("average", command, templates=here / "average-man")
+
+
+@pytest.fixture
+def make_project(workspace, average, make_dataset):
+    """A project on 4 labelled images, 3 to measure on and 12 in the pool, with their truth beside them."""
+    from ymir_nb.backend import ops
+    from ymir_nb.backend.projects import create_project
+
+    def make(name: str = "dogs", **settings):
+        truth = make_dataset(19)
+        workspace.save(truth, "truth", operation="import")
+        images = truth.images["image"].tolist()
+        workspace.save(ops.take(truth, images[:4]), "train", operation="sample", parents=["truth"])
+        workspace.save(ops.take(truth, images[4:7]), "val", operation="sample", parents=["truth"])
+        workspace.save(ops.unlabel(ops.take(truth, images[7:])), "pool", operation="unlabel", parents=["truth"])
+        plan = {"executor": "average", "k": 3, **settings}
+        return create_project(workspace, name, train="train", val="val", pool="pool", **plan)
+
+    return make
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    """Where everything is required, a test that skips has failed."""
+    outcome = yield
+    report = outcome.get_result()
+    if report.skipped and not hasattr(report, "wasxfail") and os.environ.get("YMIR_NB_REQUIRE_ALL") == "1":
+        report.outcome = "failed"
+        report.longrepr = f"skipped where nothing may be: {report.longrepr}"

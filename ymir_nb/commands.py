@@ -446,9 +446,9 @@ def _shown(project: Any) -> Answer:
 def round_run(a: Namespace) -> Answer:
     """Run the next round headless, or what is left of it."""
     from ymir_nb.backend.projects import open_project
-    from ymir_nb.backend.rounds import run_round
+    from ymir_nb.backend.rounds import run_rounds
 
-    outcome = run_round(open_project(_workspace(a), a.name), oracle=a.oracle, settings=_settings(a.set))
+    outcome = run_rounds(open_project(_workspace(a), a.name), a.n, oracle=a.oracle, settings=_settings(a.set))
     return Answer(outcome.to_dict(), outcome.waiting or repr(outcome))
 
 
@@ -711,6 +711,7 @@ COMMANDS: dict[str, Any] = {
             round_run,
             (
                 arg("name", help="the project"),
+                arg("-n", type=int, default=1, help="how many rounds (default: 1)"),
                 arg("--oracle", default="", help="dataset whose labels answer for a person"),
                 arg("--set", action="append", metavar="KEY=VALUE", help="a parameter of the steps' templates"),
             ),

@@ -341,13 +341,11 @@ def datasets(draw, folder: Path) -> Dataset:
             polygon = draw(st.booleans())
             objects.append(
                 {
-
-                        "image": image,
-                        "x1": x1,
-                        "y1": y1,
-                        "x2": x1 + 2 + draw(quarter),
-                        "y2": y1 + 2 + draw(quarter) / 4
-                    ,
+                    "image": image,
+                    "x1": x1,
+                    "y1": y1,
+                    "x2": x1 + 2 + draw(quarter),
+                    "y2": y1 + 2 + draw(quarter) / 4,
                     "label": draw(st.sampled_from(["dog", "a<b>&\"c'", "Käse \U0001f9c0"])),
                     "score": draw(unit),
                     "quality": draw(unit),

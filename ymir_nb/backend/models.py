@@ -11,7 +11,8 @@ from typing import Any
 import yaml
 
 from ymir_nb.backend import packages
-from ymir_nb.backend.errors import StoreError
+from ymir_nb.backend.errors import ImportRefused, StoreError
+from ymir_nb.backend.executors import ExecutorBook
 from ymir_nb.backend.names import check_name
 from ymir_nb.backend.objects import write_atomically
 from ymir_nb.backend.workspace import Workspace
@@ -131,6 +132,40 @@ def save_model(
     }
     version = workspace.store.save("models", name, files, meta=meta, message=f"model {name}: {operation}")
     return Model(workspace, version.ref, card)
+
+
+def import_model(workspace: Workspace, name: str, file: str | Path, *, executor: str) -> Model:
+    """Register a YMIR model package from a file; nothing in it is opened but ``ymir-info.yaml``.
+
+    Parameters
+    ----------
+    workspace : Workspace
+        Where to register it.
+    name : str
+        Name of the model.
+    file : str or Path
+        The package, of version 2.0.0 or 1.1.0.
+    executor : str
+        Who can run it.
+
+    Raises
+    ------
+    ImportRefused
+        The file cannot be read, or is no model package.
+    """
+    try:
+        package = Path(file).expanduser().read_bytes()
+    except OSError as error:
+        raise ImportRefused(f"{file} cannot be read: {error.strerror}. Name a model package.") from error
+    return save_model(
+        workspace,
+        name,
+        package,
+        operation="import",
+        executor=ExecutorBook(workspace.store).get(executor).name,
+        parameters={},
+        trained_on={"package": Path(file).name},
+    )
 
 
 def open_model(workspace: Workspace, ref: str) -> Model:

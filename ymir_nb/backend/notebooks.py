@@ -10,8 +10,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import nbformat
-
 from ymir_nb.backend.errors import ProjectError, StepFailed
 from ymir_nb.backend.objects import write_atomically
 
@@ -105,23 +103,6 @@ def write_result(path: str, result: Mapping[str, Any]) -> None:
     """Write a step's result file, as a template's last cell does; an empty path writes none."""
     if path:
         write_atomically(Path(path), json.dumps(result, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
-
-
-def to_html(notebook: Path) -> Path:
-    """Export an executed notebook as one plain HTML page beside it.
-
-    Returns
-    -------
-    Path
-        The page.
-    """
-    from nbconvert import HTMLExporter
-
-    with _quiet():
-        page, _ = HTMLExporter(template_name="classic").from_notebook_node(nbformat.read(notebook, as_version=4))
-    path = notebook.with_suffix(".html")
-    write_atomically(path, page)
-    return path
 
 
 @contextlib.contextmanager

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ymir_nb.backend import notebooks
 from ymir_nb.backend.errors import ProjectError
+from ymir_nb.backend.jobs import Jobs
+from ymir_nb.backend.progress import follow
 from ymir_nb.backend.projects import STEPS, Project
 
 TEMPLATES = {step: f"{position:02}_{step}" for position, step in enumerate(STEPS, start=1)}
@@ -53,7 +55,13 @@ class RoundOutcome:
         return f"<Round {self.number} of {self.project}: AP50 {trained.get('ap50')}, {trained.get('n_images')} images>"
 
 
-def run_round(project: Project, *, oracle: str = "", settings: Mapping[str, Any] | None = None) -> RoundOutcome:
+def run_round(
+    project: Project,
+    *,
+    oracle: str = "",
+    settings: Mapping[str, Any] | None = None,
+    announce: Callable[[int, str], None] | None = None,
+) -> RoundOutcome:
     """Run the round that comes next, headless, or what is left of it.
 
     Every step's notebook is executed into ``rounds/<project>/<nn>/`` and committed. The first call
@@ -68,6 +76,8 @@ def run_round(project: Project, *, oracle: str = "", settings: Mapping[str, Any]
         at the labelling step.
     settings : mapping, optional
         Parameters of the steps' templates that differ from the plan, such as ``{"k": 40}``.
+    announce : callable, optional
+        Told the round and step that begin.
 
     Returns
     -------
@@ -82,17 +92,54 @@ def run_round(project: Project, *, oracle: str = "", settings: Mapping[str, Any]
     """
     given = dict(settings or {})
     _refuse_unknown(given)
+    tell = announce or (lambda _number, _step: None)
     if project.next_step() == {"round": 0, "step": "training"}:
+        tell(0, "training")
         _run_notebook(project, 0, "training", given)
     number = max(1, project.next_step()["round"])
     for step in STEPS:
         if step == "label":
             if not oracle and project.result(number, step) is None:
                 return RoundOutcome(project.name, number, _results(project, number), _how_to_label(project, number))
-            _run_notebook(project, number, step, {**given, "source": oracle})
-        else:
-            _run_notebook(project, number, step, given)
+            given["source"] = oracle
+        tell(number, step)
+        _run_notebook(project, number, step, given)
     return RoundOutcome(project.name, number, _results(project, number))
+
+
+def run_rounds(
+    project: Project, n: int = 1, *, oracle: str = "", settings: Mapping[str, Any] | None = None
+) -> RoundOutcome:
+    """Run several rounds, one after the other, with a progress bar.
+
+    Parameters
+    ----------
+    project : Project
+        Whose rounds to run.
+    n : int
+        How many; fewer, where one has to wait for labels.
+    oracle, settings
+        As `run_round`.
+
+    Returns
+    -------
+    RoundOutcome
+        Of the last one.
+    """
+    jobs = Jobs.of(project.workspace)
+
+    def share() -> float:
+        known = jobs.to_frame()
+        return (
+            float(known.loc[known["state"] == "running", "fraction"].max()) if "running" in set(known["state"]) else 0.0
+        )
+
+    with follow(share, project.name) as announce:
+        for _ in range(n):
+            outcome = run_round(project, oracle=oracle, settings=settings, announce=announce)
+            if outcome.waiting:
+                break
+    return outcome
 
 
 def folder(project: Project, number: int) -> Path:

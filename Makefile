@@ -1,0 +1,42 @@
+# The commands of ymir-nb; `make` alone lists them.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DATA ?=
+DEMO ?= demo
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lab check bench clean
+
+help: ## list the commands
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
+
+demo: $(VENV)/.demo ## run the whole loop headless into demo/; DATA=path/to/voc takes your own images
+	$(BIN)/ymir-nb demo --to "$(DEMO)" $(if $(DATA),--data "$(DATA)")
+
+test: $(VENV)/.test ## run all tests, the notebooks and the templates
+	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --nbval-lax -p no:cacheprovider -c tests/nbval.ini notebooks
+
+lab: $(VENV)/.demo ## open JupyterLab on notebooks/00_start_here.ipynb
+	$(BIN)/jupyter lab --ip=127.0.0.1 notebooks/00_start_here.ipynb
+
+check: $(VENV)/.test ## lint and check types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(VENV)/.test ## print the ratios of the benchmarks
+	for script in benchmarks/*.py; do $(BIN)/python $$script; done
+
+clean: ## remove the environment and the demo
+	rm -rf $(VENV) $(DEMO)
+
+$(VENV)/.demo: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[torch,lab]"
+	touch $@
+
+$(VENV)/.test: $(VENV)/.demo
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[torch,lab,test]"
+	touch $@
