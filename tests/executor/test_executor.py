@@ -266,6 +266,15 @@ def test_the_same_seed_gives_the_same_weights_whatever_carries_the_data(tmp_path
     assert training(tmp_path / "run", world, **change).ok().weights == trained.weights
 
 
+def test_no_result_depends_on_the_number_of_threads(tmp_path, world):
+    wide = {"batch_size": 20, "max_steps": 2}
+    one, four = (training(tmp_path / f"train{n}", world, n_threads=n, **wide).ok() for n in (1, 4))
+    assert one.weights == four.weights
+    scored = [scoring(tmp_path / f"score{n}", world, one.best, n_threads=n, batch_size=3).ok() for n in (1, 4)]
+    for name in ("infer-result.json", "result.tsv"):
+        assert (scored[0].out / name).read_bytes() == (scored[1].out / name).read_bytes()
+
+
 def test_another_seed_gives_other_weights(tmp_path, world, trained):
     assert training(tmp_path / "run", world, seed=1).ok().weights != trained.weights
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch.nn import functional
 
-from ymir_nb.executor.images import Picture, normalised
+from ymir_nb.executor.images import Picture, PictureSource, normalised
 from ymir_nb.executor.network import STRIDE, Detector
 
 
@@ -60,9 +62,7 @@ class Finder:
         images = normalised(torch.stack([picture.pixels for picture in pictures]).to(stem.device))
         logits, distances = self.model(images.to(stem.dtype))
         n, _, rows, columns = logits.shape
-        peaks = torch.where(
-            logits == functional.max_pool2d(logits, 3, 1, 1), logits, torch.tensor(-torch.inf).to(logits)
-        )
+        peaks = torch.where(logits == functional.max_pool2d(logits, 3, 1, 1), logits, -torch.inf)
         values, places = peaks.flatten(1).topk(min(3 * self.max_boxes, peaks[0].numel()), dim=1)
         scores, cells = torch.sigmoid(values), places % (rows * columns)
         sides = distances.flatten(2).gather(2, cells[:, None].expand(n, 4, -1)).double()
@@ -85,6 +85,16 @@ class Finder:
         return Detections(boxes[kept], scores[kept], classes[kept], scores)
 
 
+def find_all(finder: Finder, source: PictureSource, batch_size: int, pool: ThreadPoolExecutor) -> Iterator[Detections]:
+    """Find the objects on all pictures of a source, in its order, several batches at a time."""
+
+    def batch(start: int) -> list[Detections]:
+        return finder([source.get(position) for position in range(start, min(start + batch_size, len(source)))])
+
+    for found in pool.map(batch, range(0, len(source), batch_size)):
+        yield from found
+
+
 def iou_matrix(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Intersection over union of every box of `a` with every box of `b`: shape (len(a), len(b)).
 
@@ -93,11 +103,12 @@ def iou_matrix(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     >>> iou_matrix(np.array([[0, 0, 2, 2]]), np.array([[0, 0, 2, 1], [2, 2, 3, 3]])).tolist()
     [[0.5, 0.0]]
     """
-    low = np.maximum(a[:, None, :2], b[None, :, :2])
-    high = np.minimum(a[:, None, 2:], b[None, :, 2:])
-    shared = np.clip(high - low, 0, None).prod(2)
-    area_a, area_b = ((boxes[:, 2:] - boxes[:, :2]).prod(1) for boxes in (a, b))
-    overlap: np.ndarray = shared / np.maximum(area_a[:, None] + area_b[None] - shared, 1e-9)
+    wide, high = (
+        np.maximum(np.minimum.outer(a[:, k + 2], b[:, k + 2]) - np.maximum.outer(a[:, k], b[:, k]), 0) for k in (0, 1)
+    )
+    area_a, area_b = ((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]) for boxes in (a, b))
+    shared = wide * high
+    overlap: np.ndarray = shared / np.maximum(np.add.outer(area_a, area_b) - shared, 1e-9)
     return overlap
 
 

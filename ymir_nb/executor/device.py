@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -49,13 +52,28 @@ def use_half(precision: str, device: torch.device) -> bool:
     return flags.is_file() and bool({"avx512_bf16", "amx_bf16"} & set(flags.read_text(encoding="utf-8").split()))
 
 
-def make_repeatable(n_threads: int) -> None:
-    """Fix the number of threads and choose deterministic algorithms.
+def make_repeatable() -> None:
+    """Choose deterministic algorithms, and one thread for each operation.
 
     Notes
     -----
-    A sum split among more threads rounds otherwise, so the thread count belongs to the result.
+    Work is shared out by whole images instead (`workers`). A sum that is split among threads rounds
+    otherwise with every count of them, and the threads of one convolution wait for each other by
+    spinning: beside other busy programs a step took ten times the processor time.
     """
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.set_num_threads(usable_threads(n_threads))
+    torch.set_num_threads(1)
     torch.use_deterministic_algorithms(mode=True, warn_only=torch.cuda.is_available())
+
+
+@contextmanager
+def workers(n_threads: int, device: torch.device) -> Iterator[ThreadPoolExecutor]:
+    """Give a pool of threads that share images out: `n_threads` on the CPU, one before a GPU.
+
+    What has not begun is dropped when the block ends, so that an error or a signal ends the run at once.
+    """
+    pool = ThreadPoolExecutor(max_workers=usable_threads(n_threads) if device.type == "cpu" else 1)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)

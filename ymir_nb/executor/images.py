@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -99,14 +98,11 @@ class PictureSource:
         The network's input.
     cache_mb : int
         Memory for decoded images, in MiB; 0 keeps none.
-    n_threads : int
-        Images decoded at the same time.
     """
 
-    def __init__(self, paths: Sequence[str], size: InputSize, *, cache_mb: int, n_threads: int) -> None:
+    def __init__(self, paths: Sequence[str], size: InputSize, *, cache_mb: int) -> None:
         self.paths = paths
         self.size = size
-        self.n_threads = n_threads
         self._room = cache_mb * 2**20 // (3 * size.width * size.height)
         self._kept: dict[int, Picture] = {}
 
@@ -114,12 +110,12 @@ class PictureSource:
         """Count the images."""
         return len(self.paths)
 
-    def get(self, positions: Sequence[int]) -> list[Picture]:
-        """Give pictures by position, decoding those that are not kept."""
-        wanted = sorted(set(positions) - self._kept.keys())
-        with ThreadPoolExecutor(max_workers=self.n_threads) as pool:
-            fresh = dict(zip(wanted, pool.map(lambda i: load_picture(self.paths[i], self.size), wanted), strict=True))
-        for position, picture in fresh.items():
-            if len(self._kept) < self._room:
-                self._kept[position] = picture
-        return [fresh[position] if position in fresh else self._kept[position] for position in positions]
+    def get(self, position: int) -> Picture:
+        """Give a picture by its position in `paths`; several threads may ask at a time."""
+        kept = self._kept.get(position)
+        if kept is not None:
+            return kept
+        picture = load_picture(self.paths[position], self.size)
+        if len(self._kept) < self._room:
+            self._kept[position] = picture
+        return picture

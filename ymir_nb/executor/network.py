@@ -115,6 +115,12 @@ def new_detector(n_classes: int, generator: torch.Generator) -> Detector:
     return model
 
 
+def twin(model: Detector) -> Detector:
+    """Copy a detector so that the copy has the same weights, not equal ones, and buffers of its own."""
+    shared = {id(parameter): parameter for parameter in model.parameters()}
+    return copy.deepcopy(model, memo=dict(shared))
+
+
 def for_inference(model: Detector, *, half: bool) -> Detector:
     """Copy a detector with its batch norms folded in, its body in bfloat16 if `half`."""
     fast = copy.deepcopy(model).eval()

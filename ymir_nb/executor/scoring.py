@@ -12,8 +12,8 @@ import torch
 
 from ymir_nb.executor.checkpoints import Checkpoint, load_checkpoint
 from ymir_nb.executor.contract import Task, write_atomically
-from ymir_nb.executor.detection import Detections, Finder
-from ymir_nb.executor.device import choose_device, make_repeatable, use_half
+from ymir_nb.executor.detection import Detections, Finder, find_all
+from ymir_nb.executor.device import choose_device, make_repeatable, use_half, workers
 from ymir_nb.executor.errors import MODEL, ExecutorFailure
 from ymir_nb.executor.images import PictureSource
 from ymir_nb.executor.monitor import Monitor
@@ -34,14 +34,15 @@ def score(task: Task, plan: ScoringPlan, monitor: Monitor) -> None:
     """
     settings, names, paths = plan.settings, plan.names, plan.paths
     device = choose_device(task.config)
-    make_repeatable(settings.n_threads)
+    make_repeatable()
     checkpoint = load_checkpoint(task.config.get("model_params_path"), "model_params_path")
     finder = _finder(checkpoint, names, settings, device)
-    source = PictureSource(paths, checkpoint.size, cache_mb=0, n_threads=torch.get_num_threads())
+    source = PictureSource(paths, checkpoint.size, cache_mb=0)
     found: list[Detections] = []
-    for start in range(0, len(paths), settings.batch_size):
-        found += finder(source.get(range(start, min(start + settings.batch_size, len(paths)))))
-        monitor.progress(0.98 * len(found) / len(paths))
+    with workers(settings.n_threads, device) as pool:
+        for each in find_all(finder, source, settings.batch_size, pool):
+            found.append(each)
+            monitor.progress(0.98 * len(found) / len(paths))
     log.info("scored %d images, %d detections", len(paths), sum(len(each.scores) for each in found))
     if task.run_mining:
         write_mining(task.mining_result, dict(zip(paths, mining_scores(paths, found, settings), strict=True)))
