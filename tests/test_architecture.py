@@ -12,7 +12,8 @@ PACKAGE = ROOT / "ymir_nb"
 
 FLOORS = {
     "A": "errors names boxes tables labels dataset ops strategies matching metrics",
-    "B": "objects git store images imagefiles sources reports fitting gathering formats sandbox untrusted outbox contract "
+    "B": "objects git store images imagefiles sources reports fitting gathering formats sandbox untrusted outbox "
+    "contract "
     "contract_annotations results detections packages monitor failures runners notebooks progress",
     "C": "label_book workspace executors models jobs projects",
     "D": "importing exporting training inference evaluation mining steps rounds",
@@ -75,7 +76,8 @@ def test_the_core_opens_no_file_and_starts_no_process():
 
 
 def test_import_ymir_nb_is_cheap():
-    code = "import sys, ymir_nb; print(sorted({m.split('.')[0] for m in sys.modules} & {'torch','docker','dvc','papermill','bokeh','pandas'}))"
+    heavy = "{'torch', 'docker', 'dvc', 'papermill', 'bokeh', 'pandas'}"
+    code = f"import sys, ymir_nb; print(sorted({{m.split('.')[0] for m in sys.modules}} & {heavy}))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

@@ -48,17 +48,23 @@ def build_parser() -> argparse.ArgumentParser:
     """Make the parser of all commands."""
     from ymir_nb import commands
 
-    shared = argparse.ArgumentParser(add_help=False)
-    shared.add_argument(
-        "-w", "--workspace", default=argparse.SUPPRESS, help="folder in the workspace (default: this one)"
-    )
-    shared.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print one JSON document")
     parser = argparse.ArgumentParser(
-        prog="ymir-nb", description="Active learning for computer vision, from datasets to rounds.", parents=[shared]
+        prog="ymir-nb",
+        description="Active learning for computer vision, from datasets to rounds.",
+        parents=[_shared(workspace=".", json=False)],
     )
-    parser.set_defaults(workspace=".", json=False)
+    # Repeated behind the command, where leaving an option out must not undo what stood before it.
+    shared = _shared(workspace=argparse.SUPPRESS, json=argparse.SUPPRESS)
     _add(parser, commands.COMMANDS, shared)
     return parser
+
+
+def _shared(*, workspace: str, json: bool | str) -> argparse.ArgumentParser:
+    """Make the options that every command has."""
+    shared = argparse.ArgumentParser(add_help=False)
+    shared.add_argument("-w", "--workspace", default=workspace, help="a folder in the workspace (default: this one)")
+    shared.add_argument("--json", action="store_true", default=json, help="print one JSON document")
+    return shared
 
 
 def _add(parser: argparse.ArgumentParser, table: dict[str, Any], shared: argparse.ArgumentParser) -> None:

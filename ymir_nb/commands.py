@@ -53,7 +53,7 @@ def _workspace(a: Namespace) -> Workspace:
 
 
 def _frame(frame: pd.DataFrame) -> Answer:
-    rows = json.loads(frame.to_json(orient="records"))
+    rows = json.loads(frame.to_json(orient="records", date_format="iso"))
     return Answer(rows, frame.to_string(index=False) if len(frame) else "none yet")
 
 

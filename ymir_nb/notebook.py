@@ -158,8 +158,8 @@ def _versions(project: Project) -> pd.DataFrame:
             "version": f"v{version.number}",
             "operation": version.meta.get("operation", ""),
             "parents": ", ".join(version.meta.get("parents", {})),
-            "images": version.meta.get("n_images"),
-            "boxes": version.meta.get("n_boxes"),
+            "images": str(version.meta.get("n_images", "")),
+            "boxes": str(version.meta.get("n_boxes", "")),
         }
         for shelf in ("datasets", "models", "predictions")
         for name in store.names(shelf)

@@ -56,7 +56,7 @@ def test_open_finds_the_workspace_from_any_folder_inside(workspace, monkeypatch)
 
 
 def test_open_outside_says_how_to_make_one(tmp_path):
-    with pytest.raises(WorkspaceNotFound, match="ymir-nb -w .* init"):
+    with pytest.raises(WorkspaceNotFound, match=r"ymir-nb -w .* init"):
         Workspace.open(tmp_path)
 
 

@@ -34,7 +34,9 @@ if env["run_training"]:
             number, *corners = row.split(",")[:5]
             boxes.setdefault(int(number), []).append([float(corner) for corner in corners])
     means = {
-        name: [sum(c) / len(c) for c in zip(*boxes[i])] for i, name in enumerate(config["class_names"]) if i in boxes
+        name: [sum(c) / len(c) for c in zip(*boxes[i], strict=True)]
+        for i, name in enumerate(config["class_names"])
+        if i in boxes
     }
     stage = Path(env["output"]["models_dir"]) / "only"
     stage.mkdir(parents=True)

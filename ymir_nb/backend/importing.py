@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import orjson
@@ -91,6 +91,15 @@ def import_dataset(
         name,
         operation="import",
         parameters={"source": str(source), "format": report.format, "unknown_labels": unknown_labels},
-        extra={REPORT: orjson.dumps(report.summary(), option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS)},
+        extra={REPORT: _to_bytes(report)},
     )
     return ImportedDataset(saved.images, saved.annotations, saved.labels, saved.media, saved.ref, report)
+
+
+def _to_bytes(report: ImportReport) -> bytes:
+    """Write a report as JSON, the same for every import of the same source.
+
+    Which labels were new is left to the history of labels.yaml: they are new only the first time.
+    """
+    lasting = replace(report, rows=tuple(row for row in report.rows if row.kind != "added"))
+    return orjson.dumps(lasting.summary(), option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS)

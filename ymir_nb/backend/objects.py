@@ -78,7 +78,8 @@ class Objects:
             data = path.read_bytes()
         except FileNotFoundError as error:
             raise ObjectMissing(
-                f"object {md5} is not in the cache ({path}). Get it from the remote: ymir-nb pull --all (dvc fetch --all-commits)."
+                f"object {md5} is not in the cache ({path}). Get it from the remote: ymir-nb pull --all "
+                "(dvc fetch --all-commits)."
             ) from error
         actual = _md5(data)
         if actual != md5.removesuffix(".dir"):
