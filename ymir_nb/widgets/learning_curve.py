@@ -6,6 +6,7 @@ One frame in; out comes a matplotlib picture (PNG for notebooks, SVG for the rep
 from __future__ import annotations
 
 import io
+import math
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -187,7 +188,7 @@ def bokeh_item(curve: Curve, *, against: str = "n_images", ink: str = INK) -> di
         plot.line(points["x"], points["ap50"], color=label_colour(label), line_width=1.5, legend_label=f"{label} AP50")
     _draw_rounds(plot, curve.rounds, against, ink=ink)
     if curve.target_map50 is not None:
-        _draw_target(plot, curve.target_map50, x=curve.rounds[against])
+        _draw_target(plot, curve.target_map50)
     _dress_plot(plot, ink=ink)
     item: dict[str, Any] = dict(json_item(plot))
     return item
@@ -207,7 +208,7 @@ def _draw_rounds(plot: Any, rounds: pd.DataFrame, against: str, *, ink: str) -> 
         ("ap50", AP50_COLOUR, "circle", "mAP50"),
     ):
         where = {"x": at[against], "y": at[column], "source": source, "color": colour, "legend_label": text}
-        plot.line(**where, line_width=3)
+        plot.line(**where, line_width=3, nonselection_line_alpha=1)
         chosen = {"nonselection_fill_alpha": 0.45, "selection_line_color": ink, "selection_line_width": 3}
         points.append(plot.scatter(**where, marker=marker, size=11, **chosen))
     digits = {"ap50": "{0.000}", "ap": "{0.000}", "seconds": "{0}"}
@@ -215,13 +216,14 @@ def _draw_rounds(plot: Any, rounds: pd.DataFrame, against: str, *, ink: str) -> 
     plot.add_tools(HoverTool(renderers=points, tooltips=tips))
 
 
-def _draw_target(plot: Any, target: float, *, x: pd.Series) -> None:
+def _draw_target(plot: Any, target: float) -> None:
     """Draw the target as a line over the whole width, with an entry in the legend."""
     from bokeh.models import Span
 
     look = {"line_color": TARGET_COLOUR, "line_dash": "dashed", "line_width": 2}
     plot.add_layout(Span(location=target, dimension="width", **look))
-    plot.line([x.min(), x.max()], [target, target], **look, legend_label=f"target {target:g}")
+    # A span is in no legend: a line without a point stands there for it.
+    plot.line([math.nan], [math.nan], **look, legend_label=f"target {target:g}")
 
 
 def _dress_plot(plot: Any, *, ink: str) -> None:

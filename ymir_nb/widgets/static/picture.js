@@ -65,11 +65,12 @@ function drawMarks(frame, card, labels, show) {
     const title = document.createElementNS(SVG, "title");
     title.textContent = said;
     group.append(title);
-    for (const [stroke, width] of [["rgba(0,0,0,.65)", 4], [colour, 2]]) {
+    // A dark halo under the line, so that it shows on any background.
+    for (const [stroke, width] of [["rgba(0,0,0,.6)", 4], [colour, 2]]) {
       const rect = document.createElementNS(SVG, "rect");
       const values = { x: x1, y: y1, width: x2 - x1, height: y2 - y1, stroke, "stroke-width": width, fill: "transparent" };
       for (const [key, value] of Object.entries(values)) rect.setAttribute(key, value);
-      if (score !== null) rect.setAttribute("stroke-dasharray", "6 4");
+      if (score !== null && stroke === colour) rect.setAttribute("stroke-dasharray", "9 3");
       rect.setAttribute("vector-effect", "non-scaling-stroke");
       group.append(rect);
     }
