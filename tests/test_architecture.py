@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "ymir_nb"
 
 FLOORS = {
-    "A": "errors names boxes tables labels dataset ops strategies matching metrics",
+    "A": "errors names boxes tables labels dataset ops strategies matching precision metrics",
     "B": "objects git store images imagefiles sources reports fitting gathering formats sandbox untrusted outbox "
     "contract "
     "contract_annotations results detections packages monitor failures runners notebooks progress",
