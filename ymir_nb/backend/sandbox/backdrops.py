@@ -121,7 +121,7 @@ def _open_site(rng: np.random.Generator, width: int, height: int) -> Stage:
         _shell(rng, canvas, horizon)
     for _ in range(int(rng.integers(0, 3))):
         _track(rng, canvas, horizon, shade(ground, 0.6))
-    return Stage(canvas, horizon, float(rng.uniform(0.95, 1.7)), height * 0.95, height * 0.25)
+    return Stage(canvas, horizon, float(rng.uniform(0.95, 1.7)), height, height * 0.33)
 
 
 def _wall_site(rng: np.random.Generator, width: int, height: int) -> Stage:
@@ -130,7 +130,7 @@ def _wall_site(rng: np.random.Generator, width: int, height: int) -> Stage:
     colour = pick(rng, WALLS)
     pixels = np.vstack([_wall(rng, base, width, colour), _ground(rng, height - base, width, pick(rng, GROUNDS))])
     canvas = _canvas(rng, pixels)
-    person = height * float(rng.uniform(0.3, 0.5))
+    person = height * float(rng.uniform(0.36, 0.54))
     eye = float(rng.uniform(1.0, 1.5))
     _openings(rng, canvas, base, person, colour)
     decks: tuple[tuple[float, float, float, float], ...] = ()
@@ -163,7 +163,7 @@ def _hall(rng: np.random.Generator, width: int, height: int) -> Stage:
         half, foot = float(rng.uniform(3, 8)), base + float(rng.uniform(0, 12))
         canvas.paint(rectangle(float(x) - half, 0, float(x) + half, foot), shade(grey, 0.95))
         canvas.paint(rectangle(float(x) - half, 0, float(x) - half * 0.2 * canvas.sun, foot), (10, 10, 16), alpha=0.3)
-    person = height * float(rng.uniform(0.27, 0.4))
+    person = height * float(rng.uniform(0.34, 0.46))
     eye = float(rng.uniform(1.0, 1.5))
     return Stage(canvas, base - eye * person, eye, height * 0.9, person * 1.1)
 
@@ -271,7 +271,7 @@ def _scaffold(
 def paint_front(rng: np.random.Generator, stage: Stage) -> None:
     """What is nearer to the camera than everybody: poles, a rope, a leaf, mostly nothing."""
     canvas = stage.canvas
-    if rng.random() < 0.7:
+    if rng.random() < 0.8:
         return
     colour = shade(pick(rng, POLES), float(rng.uniform(0.5, 0.9)))
     for x in rng.uniform(0, canvas.width, int(rng.integers(1, 3))):

@@ -43,7 +43,7 @@ def _dark_side(brush: Brush, points: Points) -> None:
 
 def barrel(brush: Brush, rng: np.random.Generator) -> None:
     """An oil drum, plain or banded in orange and white as a cone is."""
-    is_banded = rng.random() < 0.45
+    is_banded = rng.random() < 0.25
     colour = pick(rng, ORANGE if is_banded else PAINTS)
     _shadow(brush, 0.17)
     side = np.vstack([rectangle(-0.16, -0.46, 0.16, -0.02)[:2], ellipse(0, -0.02, 0.16, 0.04, start=0, stop=180)])

@@ -61,10 +61,10 @@ def some_person(rng: np.random.Generator, *, helmet_share: float) -> Person:
     """Make up a person who wears a helmet with probability `helmet_share`."""
     return Person(
         helmet=bool(rng.random() < helmet_share),
-        wear=str(rng.choice(HEADWEAR, p=[0.3, 0.1, 0.08, 0.17, 0.23, 0.12])),
-        pose=str(rng.choice(POSES, p=[0.26, 0.2, 0.1, 0.1, 0.1, 0.08, 0.08, 0.08])),
-        turn=float(rng.random() ** 1.5),
-        is_back=bool(rng.random() < 0.25),
+        wear=str(rng.choice(HEADWEAR, p=[0.38, 0.12, 0.1, 0.14, 0.17, 0.09])),
+        pose=str(rng.choice(POSES, p=[0.3, 0.22, 0.1, 0.1, 0.1, 0.08, 0.05, 0.05])),
+        turn=float(rng.random() ** 2),
+        is_back=bool(rng.random() < 0.2),
         seed=int(rng.integers(2**31)),
     )
 
@@ -102,10 +102,10 @@ def paint_person(brush: Brush, person: Person) -> None:
     _torso(body, spine, half, lean, vest if has_vest else cloth, has_vest=has_vest)
     neck = spine - _reach(0.035, lean * 0.7)
     body.fill(limb(spine * 0.97, neck, 0.075, 0.06), shade(skin, 0.8))
-    centre = spine - _reach(0.095, lean * 0.6)
+    centre = spine - _reach(0.105, lean * 0.6)
     tilt = -lean * 0.5 + float(rng.normal(0, 5))
     head = Head(person.helmet, person.wear, person.turn, person.is_back, skin, cloth)
-    paint_head(body.at(float(centre[0]), float(centre[1]), scale=0.08, angle=tilt), head, rng)
+    paint_head(body.at(float(centre[0]), float(centre[1]), scale=0.094, angle=tilt), head, rng)
     hand = _arm(body, shoulders[1], arms[1], cloth, skin)
     _tool(body, hand, person, rng)
 
@@ -199,9 +199,9 @@ def _tool(body: Brush, hand: Points, person: Person, rng: np.random.Generator) -
 def paint_cone(brush: Brush, rng: np.random.Generator) -> None:
     """A traffic cone, upright or fallen, in units of a person's height; it is an object."""
     colour = pick(rng, ((244, 98, 28), (232, 70, 34), (250, 128, 40)))
-    height, foot = float(rng.uniform(0.3, 0.44)), float(rng.uniform(0.085, 0.12))
+    height, foot = float(rng.uniform(0.42, 0.56)), float(rng.uniform(0.12, 0.15))
     n_bands = int(rng.integers(1, 3))
-    is_down = rng.random() < 0.18
+    is_down = rng.random() < 0.1
     brush.fill(ellipse(-0.05 * brush.canvas.sun, 0.0, 0.2, 0.03), (10, 12, 20), alpha=0.3)
     cone = brush.at(0.0, -1.5 * foot if is_down else 0.0, angle=float(rng.choice([-84, 84])) if is_down else 0.0)
     brush.canvas.begin("cone")

@@ -73,7 +73,7 @@ def paint_head(brush: Brush, head: Head, rng: np.random.Generator) -> None:
         brush.fill(ellipse(side * 0.76 - look, 0.05, 0.13, 0.2), shade(skin, 0.88))
     if head.is_back:
         nape = {"bald": skin, "hood": cloth}.get(wear, shade(hair, 0.95))
-        brush.fill(ellipse(0, -0.12, 0.8, 0.92), nape)
+        brush.fill(ellipse(0, -0.02, 0.8, 1.0), nape)
     else:
         _face(brush, look, head.skin, rng)
     if head.helmet:
@@ -102,11 +102,11 @@ def _top(brush: Brush, head: Head, hair: Colour, rng: np.random.Generator) -> No
     if wear in ("hair", "long"):
         brush.fill(ellipse(-look * 0.5, -0.3, 0.84, 0.78, start=172, stop=368), hair)
     elif wear == "beanie":
-        wool = pick(rng, PAINTS + CLOTHES)
+        wool = pick(rng, CLOTHES + PAINTS)
         brush.fill(ellipse(0, -0.28, 0.86, 0.9, start=178, stop=362), wool)
         brush.fill(rectangle(-0.87, -0.42, 0.87, -0.18), shade(wool, 0.75))
     elif wear == "cap":
-        cap = pick(rng, PAINTS + CLOTHES)
+        cap = pick(rng, CLOTHES + PAINTS)
         brush.fill(ellipse(0, -0.34, 0.84, 0.72, start=178, stop=362), cap)
         if not head.is_back:
             brush.fill(ellipse(look * 2.6, -0.34, 0.62, 0.15), shade(cap, 0.7))

@@ -32,14 +32,14 @@ def expose(picture: Image.Image, rng: np.random.Generator, light: str) -> Image.
     PIL.Image.Image
         RGB of the same size.
     """
-    blur = float(rng.choice([0.0, 0.45, 0.8], p=[0.5, 0.35, 0.15]))
+    blur = float(rng.choice([0.0, 0.45, 0.8], p=[0.6, 0.3, 0.1]))
     if blur:
         picture = picture.filter(ImageFilter.GaussianBlur(blur))
     pixels: Pixels = np.asarray(picture, dtype=np.float32) / np.float32(255)
     height, width = pixels.shape[:2]
     pixels = pixels * (1 + np.float32(0.06) * noise(rng, height, width, (3, 4)))[..., None]
     pixels = LIGHTS[light].cast(rng, pixels)
-    grain = np.float32(rng.uniform(0.005, 0.026) * LIGHTS[light].grain)
+    grain = np.float32(rng.uniform(0.004, 0.02) * LIGHTS[light].grain)
     speckle = rng.standard_normal((height, width, 1), dtype=np.float32)
     speckle = speckle + np.float32(0.7) * rng.standard_normal((height, width, 3), dtype=np.float32)
     pixels = pixels * rng.uniform(0.95, 1.05, 3).astype(np.float32) + grain * speckle
@@ -94,7 +94,7 @@ def _some(rng: np.random.Generator, low: float, high: float) -> np.float32:
 def _lamps(rng: np.random.Generator, height: int, width: int) -> Pixels:
     """Light of floodlights at night, (height, width, 3)."""
     y, x = np.mgrid[0:height, 0:width].astype(np.float32)
-    light = np.full((height, width, 3), rng.uniform(0.2, 0.36), np.float32) * np.array([0.8, 0.9, 1.25], np.float32)
+    light = np.full((height, width, 3), rng.uniform(0.26, 0.42), np.float32) * np.array([0.8, 0.9, 1.25], np.float32)
     for _ in range(int(rng.integers(1, 4))):
         px, py = rng.uniform(0, width), rng.uniform(0.3, 0.9) * height
         reach = np.float32(rng.uniform(0.25, 0.5) * width)
@@ -127,11 +127,11 @@ class Light(NamedTuple):
 
 LIGHTS: Mapping[str, Light] = MappingProxyType(
     {
-        "day": Light(_day, 0.44, 1.0),
-        "overcast": Light(_overcast, 0.18, 1.0),
-        "dusk": Light(_dusk, 0.12, 1.2),
-        "night": Light(_night, 0.11, 1.6),
-        "rain": Light(_rain, 0.1, 1.0),
+        "day": Light(_day, 0.52, 1.0),
+        "overcast": Light(_overcast, 0.16, 1.0),
+        "dusk": Light(_dusk, 0.1, 1.2),
+        "night": Light(_night, 0.09, 1.5),
+        "rain": Light(_rain, 0.08, 1.0),
         "fog": Light(_fog, 0.05, 1.0),
     }
 )

@@ -21,7 +21,7 @@ LABELS = ("helmet", "head", "cone")
 NEGATIVE_SHARE = 0.1
 HELMET_SHARE = 0.58
 RARE_SHARE = 0.12
-HIDDEN_LIMIT = 0.55
+HIDDEN_LIMIT = 0.4
 """Largest share of a head or cone that a nearer figure may cover; more is not asked of anybody."""
 
 Extent = tuple[float, float, float, float]
@@ -96,7 +96,7 @@ def draw_scene(seed: int, *, rare_share: float = RARE_SHARE, width: int = 256, h
     for make in _cast(rng):
         _place(figures, make, rng, stage)
     if rare.random() < rare_share:
-        for _ in range(int(rare.choice([1, 2, 3], p=[0.55, 0.3, 0.15]))):
+        for _ in range(int(rare.choice([1, 2, 3], p=[0.5, 0.3, 0.2]))):
             _place(figures, _cone, rare, stage, n_tries=40)
     haze = float(rng.choice([0.0, 0.35]))
     for figure in sorted(figures, key=lambda f: f.size_px):
@@ -115,9 +115,9 @@ Maker = Callable[[np.random.Generator, Stage], _Figure]
 
 def _cast(rng: np.random.Generator) -> list[Maker]:
     """Who and what appears: clutter always, people in most scenes."""
-    cast: list[Maker] = [_clutter] * int(rng.integers(2, 7))
+    cast: list[Maker] = [_clutter] * int(rng.integers(1, 6))
     if rng.random() >= NEGATIVE_SHARE:
-        cast += [_person] * int(rng.choice([1, 2, 3, 4, 5, 7], p=[0.22, 0.26, 0.22, 0.14, 0.1, 0.06]))
+        cast += [_person] * int(rng.choice([1, 2, 3, 4, 5, 7], p=[0.2, 0.26, 0.24, 0.16, 0.1, 0.04]))
     return cast
 
 
@@ -162,9 +162,9 @@ def _person(rng: np.random.Generator, stage: Stage) -> _Figure:
     size_px *= float(rng.uniform(0.93, 1.07))
     person = some_person(rng, helmet_share=HELMET_SHARE)
     brush = Brush(stage.canvas, x, y, size_px, mirror=bool(rng.random() < 0.5))
-    top = {"crouch": 0.74, "bend": 0.86}.get(person.pose, 1.02)
+    top = {"crouch": 0.77, "bend": 0.9}.get(person.pose, 1.05)
     extent = (x - 0.17 * size_px, y - top * size_px, x + 0.17 * size_px, y)
-    key = (x - 0.09 * size_px, y - top * size_px, x + 0.09 * size_px, y - (top - 0.19) * size_px)
+    key = (x - 0.105 * size_px, y - top * size_px, x + 0.105 * size_px, y - (top - 0.22) * size_px)
     return _Figure(size_px, extent, key, lambda: paint_person(brush, person))
 
 
@@ -186,6 +186,6 @@ def _cone(rng: np.random.Generator, stage: Stage) -> _Figure:
     y = min(y, stage.canvas.height - 1.0)
     look = int(rng.integers(2**31))
     brush = Brush(stage.canvas, x, y, size_px)
-    half = 0.17 * size_px
-    extent = (x - half, y - 0.4 * size_px, x + half, y)
+    half = 0.22 * size_px
+    extent = (x - half, y - 0.5 * size_px, x + half, y)
     return _Figure(size_px, extent, extent, lambda: paint_cone(brush, np.random.default_rng(look)))
