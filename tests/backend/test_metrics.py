@@ -19,7 +19,8 @@ from pycocotools.cocoeval import COCOeval
 from ymir_nb.backend.boxes import from_xywh, to_xywh
 from ymir_nb.backend.dataset import Dataset
 from ymir_nb.backend.errors import InvalidTable, LabelNotFound
-from ymir_nb.backend.metrics import RECALLS, evaluate
+from ymir_nb.backend.metrics import evaluate
+from ymir_nb.backend.precision import RECALLS
 
 CORNERS = ["x1", "y1", "x2", "y2"]
 VOC100 = Path(__file__).resolve().parents[2] / "../shared/data/multiformat_voc100/database"
@@ -156,6 +157,35 @@ def test_only_the_best_hundred_detections_of_a_label_on_an_image_count(seed):
     truth, predictions = random_pair(seed, n_images=3, n_labels=1, n_found=600, scores=50)
     assert predictions.annotations.groupby("image").size().max() > 150
     assert_equals_pycocotools(truth, predictions)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_twelve_numbers_equal_pycocotools_where_every_box_overlaps_every_other(seed):
+    rng = np.random.default_rng(seed)
+    name = "a" * 32
+
+    def pile(n):
+        return rng.integers(0, 12, (n, 4)) + np.array([0, 0, 30, 30])
+
+    truth = [box(name, *four, crowd=bool(i % 10 == 0), area_px=rng.uniform(0, 2000)) for i, four in enumerate(pile(40))]
+    found = [box(name, *four, score=score) for four, score in zip(pile(60), rng.random(60).round(1), strict=True)]
+    assert assert_equals_pycocotools(dataset([name], truth), dataset([name], found)).ar_100 > 0.3
+
+
+def test_the_hundredth_detection_counts_and_the_next_does_not():
+    name = "a" * 32
+    truth = dataset([name], [box(name)])
+    for n_before, ap50 in ((99, 0.01), (100, 0.0)):
+        found = [box(name, 50, 50, 60, 61 + i, score=0.9) for i in range(n_before)] + [box(name, score=0.1)]
+        assert assert_equals_pycocotools(truth, dataset([name], found)).ap50 == pytest.approx(ap50)
+
+
+@pytest.mark.parametrize(("second", "ap50"), [((5, 0, 15, 10), 51 / 101), ((-1, 0, 9, 10), 1.0)])
+def test_of_two_objects_that_overlap_alike_the_last_in_the_table_is_found(second, ap50):
+    name = "a" * 32
+    truth = dataset([name], [box(name, 0, 0, 10, 10), box(name, 4, 0, 14, 10)])
+    found = dataset([name], [box(name, 2, 0, 12, 10, score=0.9), box(name, *second, score=0.8)])
+    assert assert_equals_pycocotools(truth, found).ap50 == pytest.approx(ap50)
 
 
 coordinates = st.integers(0, 12).map(lambda n: n * 8.0)

@@ -32,6 +32,7 @@ MAX_DETECTIONS = (1, 10, 100)
 """Detections of a label that count on one image: the best 1, 10 and 100."""
 
 _PAIRS_AT_ONCE = 2_000_000
+_STEPS_TOGETHER = 4  # the few detections with more candidates than that walk through theirs alone
 _N_THRESHOLDS = len(THRESHOLDS)
 _EVERY_SIZE = sum(1 << (_N_THRESHOLDS * size) for size in range(len(SIZES)))
 
@@ -88,8 +89,6 @@ class Matches:
         ignored (a crowd, or of another size).
     n_truth : ndarray, shape (4, n_labels)
         True objects that count, by size.
-    n_boxes : ndarray, shape (n_labels,)
-        True objects, those ignored included.
     """
 
     start: Ints
@@ -100,7 +99,6 @@ class Matches:
     found: Ints
     excused: Ints
     n_truth: Ints
-    n_boxes: Ints
 
 
 def to_boxes(annotations: pd.DataFrame, *, images: pd.Series, labels: tuple[str, ...], weight: str) -> Boxes:
@@ -180,7 +178,6 @@ def match(truth: Boxes, detections: Boxes, *, n_images: int, n_labels: int) -> M
         found=found[by_row],
         excused=excused[by_row],
         n_truth=np.stack([np.bincount(truth_label[size], minlength=n_labels) for size in counted]),
-        n_boxes=np.bincount(truth_label, minlength=n_labels),
     )
 
 
@@ -241,28 +238,69 @@ def _assign(truth: Boxes, detections: Boxes, counted: Bools) -> tuple[Ints, Ints
     """
     one, other, passed = _candidates(truth, detections)
     detection, first = np.unique(one, return_index=True)
-    last = np.append(first, len(one))[1:]
+    choice = _Choice(
+        first=first,
+        last=np.append(first, len(one))[1:],
+        other=other,
+        passed=passed,
+        reusable=np.where(truth.weight > 0, np.int64(-1), np.int64(0)),
+        taken=np.zeros(len(truth.cell), dtype=np.int64),
+        done=np.zeros(len(detection), dtype=np.int64),
+    )
     counts = _mask(counted)
-    reusable = np.where(truth.weight > 0, np.int64(-1), np.int64(0))
-    taken = np.zeros(len(truth.cell), dtype=np.int64)
-    outcome = np.zeros((2, len(detection)), dtype=np.int64)
+    found, excused = np.zeros_like(choice.done), np.zeros_like(choice.done)
     turn = np.arange(len(detection)) - _first_of_run(detections.cell[detection])
     in_turns = np.argsort(turn, kind="stable")
     for group in np.split(in_turns, np.flatnonzero(np.diff(turn[in_turns])) + 1):
         # An ignored object is only for the bits at which no counted one was to be had.
-        for wanted, result in zip((counts, ~counts), outcome, strict=True):
-            alive, pair = group, first[group]
-            while len(alive):
-                chosen = other[pair]
-                done = outcome[0, alive] | outcome[1, alive]
-                free = passed[pair] & wanted[chosen] & ~done & (~taken[chosen] | reusable[chosen])
-                taken[chosen] |= free
-                result[alive] |= free
-                going = pair + 1 < last[alive]
-                alive, pair, done = alive[going], pair[going] + 1, (done | free)[going]
-                going = passed[pair] & ~done != 0
-                alive, pair = alive[going], pair[going]
-    return detection, outcome[0], outcome[1]
+        choice.make(group, counts, found)
+        choice.make(group, ~counts, excused)
+    return detection, found, excused
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """Which object each detection takes, bit by bit; `taken` (objects) and `done` (detections) fill up.
+
+    Detection i chooses among the objects ``other[first[i]:last[i]]``, the most wanted first, at
+    the bits that the pair has `passed`. A reusable object, a crowd, is never used up.
+    """
+
+    first: Ints
+    last: Ints
+    other: Ints
+    passed: Ints
+    reusable: Ints
+    taken: Ints
+    done: Ints
+
+    def make(self, group: Ints, wanted: Ints, result: Ints) -> None:
+        """Let a group of detections, no two of one cell, take objects at the bits at which they are wanted."""
+        alive, pair = group, self.first[group]
+        for _ in range(_STEPS_TOGETHER):
+            chosen, free = self._free(alive, pair, wanted)
+            self._take(alive, chosen, free, result)
+            going = pair + 1 < self.last[alive]
+            alive, pair = alive[going], pair[going] + 1
+            going = self.passed[pair] & ~self.done[alive] != 0
+            alive, pair = alive[going], pair[going]
+        for one, start in zip(alive.tolist(), pair.tolist(), strict=True):
+            chosen, free = self._free(one, slice(start, self.last[one]), wanted)
+            free[1:] &= ~np.bitwise_or.accumulate(free)[:-1]  # each bit is for the first that is free
+            self._take(one, chosen, free, result)
+
+    def _free(self, who: Ints | int, pairs: Ints | slice, wanted: Ints) -> tuple[Ints, Ints]:
+        """Give the objects of pairs, and the bits at which they are to be had."""
+        chosen = self.other[pairs]
+        left = ~self.taken[chosen] | self.reusable[chosen]
+        return chosen, self.passed[pairs] & wanted[chosen] & left & ~self.done[who]
+
+    def _take(self, who: Ints | int, chosen: Ints, free: Ints, result: Ints) -> None:
+        """Write down who took what."""
+        self.taken[chosen] |= free
+        got = free if isinstance(who, np.ndarray) else np.bitwise_or.reduce(free)
+        self.done[who] |= got
+        result[who] |= got
 
 
 def _mask(counted: Bools) -> Ints:

@@ -1,6 +1,6 @@
 """How good predictions are: COCO's average precision and recall, per label and overall.
 
-The numbers are those of COCO's box evaluation, computed on columns (see `matching`). Where COCO
+The numbers are those of COCO's box evaluation, computed on columns (see `matching` and `precision`). Where COCO
 writes -1 for "no such object in the truth", there is NaN here and null in JSON.
 """
 
@@ -16,21 +16,8 @@ import pandas as pd
 
 from ymir_nb.backend.dataset import Dataset
 from ymir_nb.backend.errors import InvalidTable, LabelNotFound
-from ymir_nb.backend.matching import (
-    MAX_DETECTIONS,
-    SIZES,
-    THRESHOLDS,
-    Bools,
-    Floats,
-    Ints,
-    Matches,
-    bits,
-    match,
-    to_boxes,
-)
-
-RECALLS: Floats = np.linspace(0.0, 1.0, 101)
-"""Recalls at which precision is read off the curve."""
+from ymir_nb.backend.matching import MAX_DETECTIONS, SIZES, THRESHOLDS, Floats, Matches, match, to_boxes
+from ymir_nb.backend.precision import averages, curve
 
 _NUMBERS = {
     "ap": "average precision, mean over IoU 0.50 to 0.95",
@@ -123,7 +110,7 @@ class Evaluation:
         step = int(np.argmin(np.abs(THRESHOLDS - iou)))
         if not math.isclose(THRESHOLDS[step], iou, abs_tol=1e-6):
             raise InvalidTable(f"IoU {iou} was not evaluated. Choose one of 0.50, 0.55 ... 0.95, such as iou=0.5.")
-        return _curve(self._matches, labels.index(label), step)
+        return curve(self._matches, labels.index(label), step)
 
     def to_frame(self) -> pd.DataFrame:
         """List the twelve numbers: columns metric, value, meaning."""
@@ -206,7 +193,7 @@ def evaluate(truth: Dataset, predictions: Dataset) -> Evaluation:
     objects = to_boxes(truth.annotations, images=images, labels=truth.labels, weight="crowd")
     detections = to_boxes(predictions.annotations, images=images, labels=truth.labels, weight="score")
     matches = match(objects, detections, n_images=n_images, n_labels=n_labels)
-    precision, recall, recall_few = _averages(matches, n_labels)
+    precision, recall, recall_few = averages(matches)
     per_label = pd.DataFrame(
         {
             "label": pd.Series(truth.labels, dtype="str"),
@@ -250,71 +237,6 @@ def _check(truth: Dataset, predictions: Dataset, images: pd.Series) -> None:
             f"predictions: none of their {len(predictions)} images is among the {len(images)} labelled images of the "
             "truth. Infer on the images that are to be evaluated."
         )
-
-
-def _averages(matches: Matches, n_labels: int) -> tuple[Floats, Floats, Floats]:
-    """Average precision and recall, shape (4, 10, n_labels); recall at the lower limits, (2, 10, n_labels)."""
-    shape = (len(SIZES), len(THRESHOLDS), n_labels)
-    precision, recall, recall_few = np.zeros(shape), np.zeros(shape), np.zeros((2, *shape[1:]))
-    n_seen: Ints = np.cumsum(matches.inside, axis=1)
-    bounds = np.searchsorted(matches.row, matches.start)
-    for label in np.flatnonzero(np.diff(bounds)):
-        part = slice(bounds[label], bounds[label + 1])
-        row, n_truth = matches.row[part], matches.n_truth[:, label]
-        first = matches.start[label]
-        seen = n_seen[:, row] - (n_seen[:, first] - matches.inside[:, first])[:, None]
-        hit = bits(matches.found[part])
-        # Of the detections inside a size, those that found anything are no false alarms.
-        spared = np.cumsum((hit | bits(matches.excused[part])) & matches.inside[:, None, row], axis=2)
-        n_hits: Ints = np.cumsum(hit, axis=2)
-        precision[:, :, label] = _average_precision(hit, n_hits, seen[:, None] - spared, n_truth)
-        recall[:, :, label] = n_hits[:, :, -1] / np.maximum(n_truth, 1)[:, None]
-        for i, limit in enumerate(MAX_DETECTIONS[:-1]):
-            among = matches.rank[part] < limit
-            recall_few[i, :, label] = (hit[0] & among).sum(axis=1) / max(n_truth[0], 1)
-    absent = matches.n_truth == 0
-    for table in (precision, recall):
-        table[np.broadcast_to(absent[:, None], shape)] = np.nan
-    recall_few[:, :, absent[0]] = np.nan
-    return precision, recall, recall_few
-
-
-def _average_precision(hit: Bools, n_hits: Ints, n_false: Ints, n_truth: Ints) -> Floats:
-    """Mean of the highest precision at or beyond each of the 101 recalls.
-
-    Precision can only be highest where a detection hits, so hits are all that is looked at.
-    All of shape (4, 10, n) by size, threshold and falling score; `n_truth` of shape (4,).
-    """
-    precision = np.where(hit, n_hits / (n_false + n_hits + np.spacing(1)), 0.0)
-    best = np.maximum.accumulate(precision[:, :, ::-1], axis=2)[:, :, ::-1][hit]
-    total = n_hits[:, :, -1]
-    start = (np.cumsum(total) - total.ravel()).reshape(total.shape)
-    needed = np.stack([np.searchsorted(np.arange(n + 1) / max(n, 1), RECALLS) for n in n_truth])[:, None]
-    reached = (needed <= total[:, :, None]) & (total[:, :, None] > 0)
-    place = start[:, :, None] + np.maximum(needed, 1) - 1
-    read = np.where(reached, np.append(best, 0.0)[np.where(reached, place, -1)], 0.0)
-    average: Floats = read.mean(axis=2)
-    return average
-
-
-def _curve(matches: Matches, label: int, step: int) -> pd.DataFrame:
-    """Precision and recall of one label at one threshold, for objects of all sizes."""
-    first, end = matches.start[label], matches.start[label + 1]
-    part = slice(*np.searchsorted(matches.row, [first, end]))
-    hit, excused = np.zeros(end - first, dtype=np.bool_), np.zeros(end - first, dtype=np.bool_)
-    row = matches.row[part] - first
-    hit[row] = bits(matches.found[part])[0, step]
-    excused[row] = bits(matches.excused[part])[0, step]
-    counts = hit | (matches.inside[0, first:end] & ~excused)
-    n_hits = np.cumsum(hit[counts])
-    n_truth = int(matches.n_truth[0, label])
-    return pd.DataFrame(
-        {
-            "score": matches.score[first:end][counts],
-            "recall": n_hits / n_truth if n_truth else np.full(len(n_hits), np.nan),
-            "precision": n_hits / np.arange(1, len(n_hits) + 1),
-        }
-    )
 
 
 def _mean(values: Floats) -> float:
