@@ -1,11 +1,11 @@
+import contextlib
 import json
-import os
-import signal
 import subprocess
 import sys
 import time
 
 import nbformat
+import psutil
 import pytest
 
 from ymir_nb.backend import notebooks, ops
@@ -221,28 +221,55 @@ def test_a_failed_notebook_is_kept_marked_and_named(workspace, make_project):
     assert project.rounds == []
 
 
+def kill_within(command, words, moment, *, whole_tree):
+    """Start a command, wait until it announces a step and the moment has come, and kill it.
+
+    Gives whether the moment came before the command's own end.
+    """
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    for line in process.stderr:
+        if words in line:
+            break
+    while process.poll() is None and not moment():
+        time.sleep(0.002)
+    hit = process.poll() is None
+    family = psutil.Process(process.pid).children(recursive=True) if hit and whole_tree else []
+    for member in family:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            member.kill()
+    process.kill()
+    process.wait()
+    process.stderr.close()
+    return hit
+
+
 @pytest.mark.slow
-def test_a_round_killed_in_each_step_ends_in_the_same_versions(workspace, make_project, tmp_path, run, dvc):
-    """The process is killed once in every step; what the next call finds is finished, not done again."""
+@pytest.mark.parametrize("whole_tree", [True, False], ids=["with its kernel", "alone"])
+def test_a_round_killed_in_each_step_ends_in_the_same_versions(workspace, make_project, tmp_path, run, dvc, whole_tree):
+    """The process is killed once in every step, half-way through its work; nothing is done twice or lost."""
     idle = {kind: {"idle_seconds": 0.5} for kind in ("training", "infer")}
     project = make_project(parameters=idle)
     run("git", "clone", "-q", workspace.root, tmp_path / "twin", cwd=tmp_path)
     (tmp_path / "twin" / ".dvc" / "cache").symlink_to(workspace.root / ".dvc" / "cache")
     twin = open_project(Workspace.open(tmp_path / "twin"), "dogs")
     finish(twin)
+    jobs, heads = workspace.root / ".ymir" / "jobs", workspace.root / ".git" / "logs" / "HEAD"
     command = [sys.executable, "-m", "ymir_nb", "-w", str(workspace.root), "round", "run", "dogs", "--oracle", "truth"]
-    waits = {"training": 3.0, "prepare_mining": 2.0, "mining": 2.8, "label": 1.8, "prepare_training": 2.2}
     for number, step in ((0, "training"), *((1, step) for step in STEPS)):
-        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
-        words = f"round {number}: {step.replace('_', ' ')}"
-        for line in process.stderr:
-            if words in line:
-                break
-        time.sleep(waits[step])
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        process.stderr.close()
-    assert not run_round(project, oracle="truth").waiting if project.next_step()["round"] == 1 else True
+        kind = {"training": "train-*", "mining": "infer-dogs-candidates*"}.get(step)
+        known, size = set(jobs.glob("*")), heads.stat().st_size
+
+        def moment(kind=kind, known=known, size=size):
+            # A job has been started, or the step's dataset is committed and the step not yet recorded.
+            return (
+                bool(set(jobs.glob(f"{kind}/out/monitor.txt")) and set(jobs.glob(kind)) - known)
+                if kind
+                else (heads.stat().st_size > size)
+            )
+
+        assert kill_within(command, f"round {number}: {step.replace('_', ' ')}", moment, whole_tree=whole_tree), step
+    while project.next_step()["round"] < 2:
+        assert not run_round(project, oracle="truth").waiting
     assert hashes(workspace) == hashes(twin.workspace)
     assert run("git", "status", "--porcelain", cwd=workspace.root) == ""
     assert "up to date" in dvc("status", cwd=workspace.root)
