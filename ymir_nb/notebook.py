@@ -16,6 +16,8 @@ from ymir_nb.backend.steps import run_until
 from ymir_nb.widgets import DatasetBrowser, IterationChart, MiningLeaderboard, report_page
 
 REPORTED_IMAGES = 12
+SHOWN_SCORE = 0.2
+"""Proposals below are hidden at first: a detector that is to be measured gives a hundred boxes an image."""
 
 
 def browse(dataset: Dataset, *, predictions: Dataset | None = None) -> DatasetBrowser:
@@ -28,7 +30,9 @@ def browse(dataset: Dataset, *, predictions: Dataset | None = None) -> DatasetBr
     predictions : Dataset, optional
         Boxes with scores to draw beside the labels.
     """
-    return DatasetBrowser(dataset, predictions=predictions)
+    widget = DatasetBrowser(dataset, predictions=predictions)
+    widget.min_score = SHOWN_SCORE
+    return widget
 
 
 def mine(
@@ -71,8 +75,7 @@ def leaderboard(project: Project, number: int | None = None) -> MiningLeaderboar
     number : int, optional
         The round.
     """
-    mined = read_leaderboard(project, _newest(project, "mining") if number is None else number)
-    return MiningLeaderboard(mined.board.head(len(mined.dataset)), mined.dataset, mined.predictions)
+    return _board(project, _newest(project, "mining") if number is None else number)
 
 
 def finish_round(project: Project, source: str = "") -> IterationChart:
@@ -134,7 +137,7 @@ def report(project: Project, path: str | Path) -> Path:
         rounds=rounds,
         targets={name: goal for name, goal in goals.items() if goal is not None},
         per_label=per_label(project),
-        leaderboard=_top(project, mined[-1]) if mined else None,
+        leaderboard=_board(project, mined[-1], limit=REPORTED_IMAGES) if mined else None,
         label_counts=ws.dataset(rounds["train"].iloc[-1]).counts() if len(rounds) else None,
         versions=_versions(project),
     )
@@ -142,11 +145,12 @@ def report(project: Project, path: str | Path) -> Path:
     return Path(path)
 
 
-def _top(project: Project, number: int) -> MiningLeaderboard:
+def _board(project: Project, number: int, *, limit: int | None = None) -> MiningLeaderboard:
     mined = read_leaderboard(project, number)
-    return MiningLeaderboard(
-        mined.board.head(min(REPORTED_IMAGES, len(mined.dataset))), mined.dataset, mined.predictions
-    )
+    n_shown = len(mined.dataset) if limit is None else min(limit, len(mined.dataset))
+    widget = MiningLeaderboard(mined.board.head(n_shown), mined.dataset, mined.predictions)
+    widget.min_score = SHOWN_SCORE
+    return widget
 
 
 def _versions(project: Project) -> pd.DataFrame:

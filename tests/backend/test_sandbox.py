@@ -86,6 +86,9 @@ def test_cones_come_into_a_scene_that_is_otherwise_the_same():
         assert without.light == with_cones.light
         people = [box for box in with_cones.boxes if box[0] != "cone"]
         assert [box[0] for box in people] == [box[0] for box in without.boxes]
+        highest = min((box[2] for box in with_cones.boxes if box[0] == "cone"), default=192)
+        above = (0, 0, 256, min(highest, 60) - 4)
+        assert without.image.crop(above).tobytes() == with_cones.image.crop(above).tobytes()
 
 
 def test_boxes_lie_inside_the_image_and_carry_known_labels(scenes):
