@@ -1,0 +1,10 @@
+"""What each command of ``ymir-nb`` does: one library call, and how its result reads."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ymir_nb.commands import data, rounds, work
+
+COMMANDS: dict[str, Any] = {**data.COMMANDS, **work.COMMANDS, **rounds.COMMANDS}
+"""Every command by name; a table stands for commands with sub-commands."""

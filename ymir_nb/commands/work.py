@@ -1,0 +1,264 @@
+"""Commands that train, infer, mine and evaluate, and on models, executors and jobs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from ymir_nb.commands.answers import (
+    EXECUTOR,
+    REF,
+    SEED,
+    SET,
+    TO,
+    Answer,
+    Command,
+    Namespace,
+    arg,
+    listed,
+    open_workspace,
+    saved,
+    settings_of,
+)
+
+
+def train(a: Namespace) -> Answer:
+    """Train a model."""
+    from ymir_nb.backend.jobs import bar
+    from ymir_nb.backend.training import train as run
+
+    with bar("training") as watch:
+        model = run(
+            open_workspace(a),
+            a.name,
+            train=a.train,
+            val=a.val,
+            labels=a.label,
+            executor=a.executor,
+            parameters=settings_of(a.set),
+            pretrained=a.pretrained,
+            overlap=a.overlap,
+            watch=watch,
+        )
+    return Answer({"model": model.ref, **model.card}, repr(model))
+
+
+def infer(a: Namespace) -> Answer:
+    """Predict on a dataset with a model."""
+    from ymir_nb.backend.inference import infer as run
+    from ymir_nb.backend.jobs import bar
+
+    ws = open_workspace(a)
+    with bar("inference") as watch:
+        predictions = run(ws, a.ref, a.model, executor=a.executor, parameters=settings_of(a.set), watch=watch)
+    return saved(ws, f"predictions/{predictions.ref}")
+
+
+def mine(a: Namespace) -> Answer:
+    """Rank a pool and keep the images worth labelling."""
+    from ymir_nb.backend.jobs import bar
+    from ymir_nb.backend.mining import mine as run
+
+    ws = open_workspace(a)
+    with bar("mining") as watch:
+        mined = run(
+            ws,
+            a.ref,
+            name=a.to,
+            model=a.model,
+            strategy=a.strategy,
+            k=a.k,
+            seed=a.seed,
+            executor=a.executor,
+            watch=watch,
+        )
+    return Answer(
+        {"mined": mined.dataset.ref, "predictions": mined.predictions.ref, "board": listed(mined.board).data},
+        f"{mined.dataset.ref}\n{listed(mined.board).text}",
+    )
+
+
+def evaluate(a: Namespace) -> Answer:
+    """Measure predictions against the labels of their dataset."""
+    from ymir_nb.backend.evaluation import evaluate as run
+
+    measured = run(open_workspace(a), a.predictions, truth=a.truth)
+    return Answer(measured.to_dict(), measured.to_frame().to_string(index=False))
+
+
+def predictions(a: Namespace) -> Answer:
+    """List predictions with their newest versions."""
+    return listed(open_workspace(a).datasets("predictions"))
+
+
+def model_list(a: Namespace) -> Answer:
+    """List models with their newest versions."""
+    from ymir_nb.backend.models import open_model
+
+    ws = open_workspace(a)
+    models = [open_model(ws, name) for name in ws.store.names("models")]
+    rows = [
+        {"ref": m.ref, "metric": m.card["metric"], "labels": ", ".join(m.labels), "executor": m.card["executor"]}
+        for m in models
+    ]
+    return listed(pd.DataFrame(rows, columns=["ref", "metric", "labels", "executor"]))
+
+
+def model_show(a: Namespace) -> Answer:
+    """Show a model's card."""
+    from ymir_nb.backend.models import open_model
+
+    model = open_model(open_workspace(a), a.ref)
+    data = {"model": model.ref, **model.card}
+    return Answer(data, yaml.safe_dump(data, sort_keys=False, allow_unicode=True).rstrip())
+
+
+def model_export(a: Namespace) -> Answer:
+    """Write a model's package, a YMIR tar, into a folder."""
+    from ymir_nb.backend.models import open_model
+
+    path = open_model(open_workspace(a), a.ref).export(a.to)
+    return Answer({"file": str(path)}, str(path))
+
+
+def model_import(a: Namespace) -> Answer:
+    """Register a YMIR model package."""
+    from ymir_nb.backend.models import import_model
+
+    model = import_model(open_workspace(a), a.name, a.file, executor=a.executor)
+    return Answer({"model": model.ref, **model.card}, repr(model))
+
+
+def executor_add(a: Namespace) -> Answer:
+    """Register an executor that is a local command."""
+    from ymir_nb.backend.executors import ExecutorBook
+
+    executor = ExecutorBook(open_workspace(a).store).add(a.name, a.executable, templates=a.templates)
+    return Answer(
+        {"executor": executor.name, "offers": list(executor.templates)},
+        f"{executor.name}: {', '.join(executor.templates)}",
+    )
+
+
+def executor_list(a: Namespace) -> Answer:
+    """List executors."""
+    from ymir_nb.backend.executors import ExecutorBook
+
+    return listed(ExecutorBook(open_workspace(a).store).to_frame())
+
+
+def executor_show(a: Namespace) -> Answer:
+    """Show an executor's command and parameters with their defaults."""
+    from ymir_nb.backend.executors import ExecutorBook
+
+    executor = ExecutorBook(open_workspace(a).store).get(a.name)
+    data = {
+        "name": executor.name,
+        "runner": executor.runner,
+        "command": list(executor.command),
+        "templates": {kind: dict(template) for kind, template in executor.templates.items()},
+    }
+    return Answer(data, yaml.safe_dump(data, sort_keys=False, allow_unicode=True).rstrip())
+
+
+def jobs_list(a: Namespace) -> Answer:
+    """List jobs with their states."""
+    from ymir_nb.backend.jobs import Jobs
+
+    return listed(Jobs.of(open_workspace(a)).to_frame())
+
+
+def jobs_log(a: Namespace) -> Answer:
+    """Print a job's log."""
+    from ymir_nb.backend.jobs import Jobs
+
+    text = Jobs.of(open_workspace(a)).log(a.id)
+    return Answer({"id": a.id, "log": text}, text.rstrip())
+
+
+def jobs_attach(a: Namespace) -> Answer:
+    """Watch a job until it ends; Ctrl-C stops the watching, not the job."""
+    from ymir_nb.backend.jobs import Jobs, bar
+
+    with bar(a.id) as watch:
+        record = Jobs.of(open_workspace(a)).wait(a.id, watch)
+    return Answer(record.to_dict(), repr(record))
+
+
+def jobs_cancel(a: Namespace) -> Answer:
+    """End a job and everything that it started."""
+    from ymir_nb.backend.jobs import Jobs
+
+    record = Jobs.of(open_workspace(a)).cancel(a.id)
+    return Answer(record.to_dict(), repr(record))
+
+
+COMMANDS: dict[str, Any] = {
+    "train": Command(
+        train,
+        (
+            arg("name", help="name of the model"),
+            arg("--train", required=True, help="dataset to learn from"),
+            arg("--val", required=True, help="dataset to choose the best stage on"),
+            arg("--label", action="append", help="a label to train (default: all of the training set)"),
+            arg("--from", dest="pretrained", default="", metavar="MODEL", help="begin with this model's weights"),
+            arg(
+                "--overlap",
+                choices=("stop", "train", "val"),
+                default="stop",
+                help="whose are images in both (default: stop)",
+            ),
+            EXECUTOR,
+            SET,
+        ),
+    ),
+    "infer": Command(infer, (REF, arg("--model", required=True, help="such as helmets@v2"), EXECUTOR, SET)),
+    "mine": Command(
+        mine,
+        (
+            arg("ref", help="pool to choose from"),
+            arg("--model", required=True, help="such as helmets@v2"),
+            TO,
+            arg("-k", type=int, default=20, help="images to choose (default: 20)"),
+            arg("--strategy", default="entropy", help="entropy (default), random, or executor for its own"),
+            SEED,
+            EXECUTOR,
+        ),
+    ),
+    "evaluate": Command(
+        evaluate,
+        (
+            arg("predictions", help="such as val.helmets@v2"),
+            arg("--truth", default="", help="dataset to measure against (default: the one predicted on)"),
+        ),
+    ),
+    "predictions": Command(predictions),
+    "model": {
+        "list": Command(model_list),
+        "show": Command(model_show, (arg("ref"),)),
+        "export": Command(model_export, (arg("ref"), arg("--to", required=True, help="folder"))),
+        "import": Command(
+            model_import, (arg("name"), arg("file", help="the package"), arg("--executor", default="tiny"))
+        ),
+    },
+    "executor": {
+        "add": Command(
+            executor_add,
+            (
+                arg("name"),
+                arg("executable", metavar="COMMAND", help="program and arguments, quoted as one word"),
+                arg("--templates", required=True, help="folder with its templates, a copy of /img-man"),
+            ),
+        ),
+        "list": Command(executor_list),
+        "show": Command(executor_show, (arg("name"),)),
+    },
+    "jobs": {
+        "list": Command(jobs_list),
+        "attach": Command(jobs_attach, (arg("id"),)),
+        "cancel": Command(jobs_cancel, (arg("id"),)),
+        "log": Command(jobs_log, (arg("id"),)),
+    },
+}
