@@ -19,7 +19,7 @@ test: $(VENV)/.test ## run all tests, the notebooks and the templates
 	$(BIN)/python -m pytest --nbval-lax -p no:cacheprovider -c tests/nbval.ini notebooks
 
 lab: $(VENV)/.demo ## open JupyterLab on notebooks/00_start_here.ipynb
-	$(BIN)/jupyter lab --ip=127.0.0.1 notebooks/00_start_here.ipynb
+	$(BIN)/ymir-nb lab
 
 check: $(VENV)/.test ## lint and check types
 	$(BIN)/ruff check .

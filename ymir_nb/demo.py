@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -139,7 +140,10 @@ def open_lab(directory: Path, *, browser: bool = True) -> int:
         source = next(p for p in (package / "notebooks", package.parent / "notebooks") if p.is_dir())
         shutil.copytree(source, target)
     command = [sys.executable, "-m", "jupyterlab", "--ip=127.0.0.1", str(target / "00_start_here.ipynb")]
-    return subprocess.run([*command, *([] if browser else ["--no-browser"])], check=False).returncode
+    command += [] if browser else ["--no-browser"]
+    # In a container one is root, and the server listens on this machine alone.
+    command += ["--allow-root"] if os.geteuid() == 0 else []
+    return subprocess.run(command, check=False).returncode
 
 
 def _prepare(ws: Workspace, data: str | Path, start: int) -> None:
