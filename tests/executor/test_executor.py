@@ -393,7 +393,7 @@ def test_a_loss_that_is_no_number_stops_the_training(tmp_path, world, trained):
     [("a.jpg", None, 300002), ("a.jpg", b"no image at all", 300003), ("sub/000.png", b"", 300002)],
     ids=["missing", "no image", "same name"],
 )
-def test_a_candidate_that_cannot_be_scored_is_named(tmp_path, world, trained, file, content, code):  # noqa: PLR0917
+def test_a_candidate_that_cannot_be_scored_is_named(tmp_path, world, trained, file, content, code):
     path = tmp_path / file
     path.parent.mkdir(exist_ok=True)
     if content is not None:

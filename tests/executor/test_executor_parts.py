@@ -91,12 +91,14 @@ def test_candidates_may_have_one_column_or_two_and_stand_there_twice(tmp_path):
 
 def test_an_image_is_turned_upright_and_scaled_into_the_top_left_corner(tmp_path):
     image = Image.new("RGB", (40, 80), (200, 0, 0))
+    image.paste((0, 0, 200), (0, 0, 40, 40))
     exif = image.getexif()
     exif[0x0112] = 6
     image.save(tmp_path / "a.jpg", exif=exif)
     picture = load_picture(str(tmp_path / "a.jpg"), InputSize(64, 64))
     assert (picture.width, picture.height, picture.scale) == (80, 40, (0.8, 0.8))
-    assert (picture.pixels[0, :32] > 150).all()
+    assert (picture.pixels[0, :32, :28] > 150).all()
+    assert (picture.pixels[2, :32, 36:] > 150).all()
     assert (picture.pixels[:, 32:] == PAD).all()
 
 
@@ -211,7 +213,7 @@ def test_ap50_is_that_of_pycocotools_up_to_its_interpolation():
         corners = rng.uniform(0, 80, (6, 2))
         boxes = np.concatenate([corners, corners + rng.uniform(10, 40, (6, 2))], axis=1)
         classes = rng.integers(0, 2, 6)
-        moved = np.concatenate([boxes + rng.normal(0, 3, boxes.shape), boxes[:2] + 60])
+        moved = np.concatenate([boxes + rng.normal(0, 3, boxes.shape), boxes[:2] + 1])  # the last two come twice
         scores = np.sort(rng.uniform(size=8))[::-1]
         labels = np.concatenate([classes, classes[:2]])
         samples.append(Sample(str(i), boxes, classes))
