@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import os
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -82,7 +83,7 @@ def run_notebook(notebook: Path, output: Path, *, parameters: Mapping[str, Any],
             papermill.execute_notebook(
                 str(notebook),
                 str(output),
-                parameters={**parameters, "result": str(result_path)},
+                parameters={**parameters, "result": os.path.relpath(result_path, cwd)},
                 cwd=str(cwd),
                 kernel_name=KERNEL,
                 progress_bar=False,
