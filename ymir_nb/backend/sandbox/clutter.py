@@ -13,8 +13,8 @@ from typing import NamedTuple
 import numpy as np
 
 from ymir_nb.backend.sandbox.canvas import Brush, Colour, Points, ellipse, limb, rectangle, shade
-from ymir_nb.backend.sandbox.figures import HI_VIS, SILVER
-from ymir_nb.backend.sandbox.heads import HELMETS, PAINTS, SKINS, paint_helmet, pick
+from ymir_nb.backend.sandbox.figures import CONES, HI_VIS, SILVER
+from ymir_nb.backend.sandbox.heads import HAIRS, HELMETS, PAINTS, SKINS, paint_helmet, pick
 
 WOOD: Colour = (158, 122, 78)
 STEEL: Colour = (118, 124, 132)
@@ -43,7 +43,7 @@ def _dark_side(brush: Brush, points: Points) -> None:
 
 def barrel(brush: Brush, rng: np.random.Generator) -> None:
     """An oil drum, plain or banded in orange and white as a cone is."""
-    is_banded = rng.random() < 0.25
+    is_banded = rng.random() < 0.35
     colour = pick(rng, ORANGE if is_banded else PAINTS)
     _shadow(brush, 0.17)
     side = np.vstack([rectangle(-0.16, -0.46, 0.16, -0.02)[:2], ellipse(0, -0.02, 0.16, 0.04, start=0, stop=180)])
@@ -70,7 +70,7 @@ def gas_bottle(brush: Brush, rng: np.random.Generator) -> None:
 
 def bollard(brush: Brush, rng: np.random.Generator) -> None:
     """A post with a round cap, banded."""
-    colour, cap = pick(rng, PAINTS), pick(rng, HELMETS)
+    colour, cap = pick(rng, PAINTS), pick(rng, HELMETS + SKINS + HAIRS)
     height = float(rng.uniform(0.45, 0.9))
     _shadow(brush, 0.08)
     brush.fill(rectangle(-0.055, -height, 0.055, 0.0), colour)
@@ -155,7 +155,7 @@ def pallet(brush: Brush, rng: np.random.Generator) -> None:
             tone = shade(colour, float(rng.uniform(0.8, 1.15)))
             brush.fill(rectangle(x + 0.006, y + 0.008, x + 2 * half / columns - 0.004, y + height / rows), tone)
     _dark_side(brush, rectangle(-half, -0.08 - height, half, -0.08))
-    if rng.random() < 0.25:
+    if rng.random() < 0.4:
         place = brush.at(
             float(rng.uniform(-half, half) * 0.6), -0.1 - height, scale=0.085, angle=float(rng.normal(0, 8))
         )
@@ -199,10 +199,39 @@ def jacket(brush: Brush, rng: np.random.Generator) -> None:
     for y in (-0.64, -0.55):
         brush.fill(rectangle(-0.115, y, 0.115, y + 0.03), SILVER)
     chance = rng.random()
-    if chance < 0.25:
-        brush.fill(ellipse(0, -0.97, 0.06, 0.07), pick(rng, SKINS + PAINTS))
-    elif chance < 0.6:
+    if chance < 0.3:
+        brush.fill(ellipse(0, -0.97, 0.065, 0.08), pick(rng, SKINS + HAIRS + PAINTS))
+    elif chance < 0.65:
         paint_helmet(brush.at(0, -0.96, scale=0.085, angle=float(rng.normal(0, 10))), pick(rng, HELMETS), turn=0.3)
+
+
+def post(brush: Brush, rng: np.random.Generator) -> None:
+    """A marker post or a folded tarpaulin in a cone's colours, straight or narrow at the top."""
+    colour = pick(rng, CONES)
+    height, foot = float(rng.uniform(0.35, 0.7)), float(rng.uniform(0.05, 0.14))
+    top = foot * float(rng.uniform(0.85, 1.0))
+    _shadow(brush, foot)
+    outline = np.array([[-top, -height], [top, -height], [foot, 0.0], [-foot, 0.0]])
+    brush.fill(outline, colour)
+    for y in (0.35, 0.65)[: int(rng.integers(0, 3))]:
+        half = foot + (top - foot) * y
+        brush.fill(rectangle(-half, -height * (y + 0.15), half, -height * y), WHITE)
+    _dark_side(brush, outline)
+    brush.fill(ellipse(0, -height, top, top * 0.3), shade(colour, 0.7))
+
+
+def sack(brush: Brush, rng: np.random.Generator) -> None:
+    """A tied sack: round as a head, on the ground or on a crate."""
+    colour, box = pick(rng, SKINS + HAIRS[2:]), float(rng.uniform(0.0, 0.8))
+    _shadow(brush, 0.14)
+    if box > 0.2:
+        brush.fill(rectangle(-0.13, -box, 0.13, 0.0), pick(rng, (WOOD, *HI_VIS, STEEL)))
+        _dark_side(brush, rectangle(-0.13, -box, 0.13, 0.0))
+    low = box if box > 0.2 else 0.0
+    brush.fill(ellipse(0, -low - 0.085, 0.085, 0.09), colour)
+    knot = np.array([[-0.03, -low - 0.2], [0.03, -low - 0.2], [0.015, -low - 0.16], [-0.015, -low - 0.16]])
+    brush.fill(knot, shade(colour, 0.8))
+    brush.fill(ellipse(-0.03 * brush.canvas.sun, -low - 0.08, 0.05, 0.07), (20, 14, 24), alpha=0.18)
 
 
 def mixer(brush: Brush, rng: np.random.Generator) -> None:
@@ -250,6 +279,8 @@ KINDS: Mapping[str, Clutter] = MappingProxyType(
         "heap": Clutter(heap, 0.5, 0.35),
         "bucket": Clutter(bucket, 0.1, 0.2),
         "jacket": Clutter(jacket, 0.14, 1.0),
+        "post": Clutter(post, 0.14, 0.6),
+        "sack": Clutter(sack, 0.13, 0.9),
         "mixer": Clutter(mixer, 0.25, 0.8),
         "fence": Clutter(fence, 0.8, 0.4),
     }

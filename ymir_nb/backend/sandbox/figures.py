@@ -25,6 +25,7 @@ from ymir_nb.backend.sandbox.heads import (
 
 TROUSERS: tuple[Colour, ...] = ((48, 58, 84), (70, 72, 78), (104, 90, 68), (38, 38, 44), (86, 98, 112))
 HI_VIS: tuple[Colour, ...] = ((206, 232, 46), (248, 126, 30), (236, 214, 52))
+CONES: tuple[Colour, ...] = ((244, 98, 28), (232, 70, 34), (250, 128, 40))
 SILVER: Colour = (222, 226, 224)
 POSES = ("stand", "walk", "reach", "hips", "carry", "point", "bend", "crouch")
 
@@ -198,9 +199,9 @@ def _tool(body: Brush, hand: Points, person: Person, rng: np.random.Generator) -
 
 def paint_cone(brush: Brush, rng: np.random.Generator) -> None:
     """A traffic cone, upright or fallen, in units of a person's height; it is an object."""
-    colour = pick(rng, ((244, 98, 28), (232, 70, 34), (250, 128, 40)))
-    height, foot = float(rng.uniform(0.42, 0.56)), float(rng.uniform(0.12, 0.15))
-    n_bands = int(rng.integers(1, 3))
+    colour = pick(rng, CONES)
+    height, foot = float(rng.uniform(0.42, 0.56)), float(rng.uniform(0.11, 0.15))
+    n_bands = int(rng.choice([0, 1, 2], p=[0.05, 0.45, 0.5]))
     is_down = rng.random() < 0.1
     brush.fill(ellipse(-0.05 * brush.canvas.sun, 0.0, 0.2, 0.03), (10, 12, 20), alpha=0.3)
     cone = brush.at(0.0, -1.5 * foot if is_down else 0.0, angle=float(rng.choice([-84, 84])) if is_down else 0.0)

@@ -20,7 +20,7 @@ LABELS = ("helmet", "head", "cone")
 
 NEGATIVE_SHARE = 0.1
 HELMET_SHARE = 0.58
-RARE_SHARE = 0.12
+RARE_SHARE = 0.1
 HIDDEN_LIMIT = 0.4
 """Largest share of a head or cone that a nearer figure may cover; more is not asked of anybody."""
 
@@ -96,7 +96,7 @@ def draw_scene(seed: int, *, rare_share: float = RARE_SHARE, width: int = 256, h
     for make in _cast(rng):
         _place(figures, make, rng, stage)
     if rare.random() < rare_share:
-        for _ in range(int(rare.choice([1, 2, 3], p=[0.5, 0.3, 0.2]))):
+        for _ in range(int(rare.choice([1, 2, 3], p=[0.55, 0.3, 0.15]))):
             _place(figures, _cone, rare, stage, n_tries=40)
     haze = float(rng.choice([0.0, 0.35]))
     for figure in sorted(figures, key=lambda f: f.size_px):
@@ -115,7 +115,7 @@ Maker = Callable[[np.random.Generator, Stage], _Figure]
 
 def _cast(rng: np.random.Generator) -> list[Maker]:
     """Who and what appears: clutter always, people in most scenes."""
-    cast: list[Maker] = [_clutter] * int(rng.integers(1, 6))
+    cast: list[Maker] = [_clutter] * int(rng.integers(2, 6))
     if rng.random() >= NEGATIVE_SHARE:
         cast += [_person] * int(rng.choice([1, 2, 3, 4, 5, 7], p=[0.2, 0.26, 0.24, 0.16, 0.1, 0.04]))
     return cast
