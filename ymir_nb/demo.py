@@ -24,6 +24,7 @@ from ymir_nb.notebook import report
 
 PROJECT = "demo"
 N_POOL, N_VAL, SEED = 400, 150, 7
+WIDTH, HEIGHT = 256, 192
 TARGET_MAP50 = 0.8
 VAL_SHARE = 0.2
 
@@ -109,7 +110,7 @@ def run_demo(
             k=k or (20 if data else 30),
             target_map50=TARGET_MAP50,
             target_rounds=rounds,
-            parameters=dict(parameters or {}),
+            parameters=_parameters(parameters or {}, drawn=not data),
         )
     left = rounds - int(project.to_frame()["round"].max() if len(project.to_frame()) else 0)
     if left > 0:
@@ -166,6 +167,14 @@ def _prepare(ws: Workspace, data: str | Path, start: int) -> None:
     ws.save(val, "val", operation="filter", parents=["truth"])
     ws.save(train, "train", operation="sample", parameters={"n": start, "seed": SEED}, parents=["truth"])
     ws.save(pool, "pool", operation="unlabel", parents=["truth"])
+
+
+def _parameters(given: Mapping[str, Mapping[str, Any]], *, drawn: bool) -> dict[str, dict[str, Any]]:
+    """Train drawn scenes at the size that they have, unless told otherwise."""
+    parameters = {kind: dict(values) for kind, values in given.items()}
+    if drawn:
+        parameters["training"] = {"input_width": WIDTH, "input_height": HEIGHT, **parameters.get("training", {})}
+    return parameters
 
 
 def _val(truth: Any) -> Any:
