@@ -52,13 +52,13 @@ def open_workspace(a: Namespace) -> Workspace:
     return Workspace.open(a.workspace)
 
 
-def listed(frame: pd.DataFrame) -> Answer:
+def as_table(frame: pd.DataFrame) -> Answer:
     """Answer with a frame: a list of rows, or an aligned table."""
     rows = json.loads(frame.to_json(orient="records", date_format="iso"))
     return Answer(rows, frame.to_string(index=False) if len(frame) else "none yet")
 
 
-def saved(ws: Workspace, ref: str) -> Answer:
+def as_version(ws: Workspace, ref: str) -> Answer:
     """Answer with the version that was saved, and its counts."""
     version = ws.version(ref)
     counts = {key: version.meta.get(key) for key in ("n_images", "n_boxes", "n_negatives", "n_unlabelled", "labels")}

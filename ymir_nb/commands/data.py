@@ -17,9 +17,9 @@ from ymir_nb.commands.answers import (
     Command,
     Namespace,
     arg,
-    listed,
+    as_table,
+    as_version,
     open_workspace,
-    saved,
 )
 
 
@@ -51,7 +51,7 @@ def label_list(a: Namespace) -> Answer:
     """List labels with their ids and aliases."""
     labels = open_workspace(a).labels.read()
     data = [{"id": label.id, "name": label.name, "aliases": list(label.aliases)} for label in labels.items]
-    return Answer(data, listed(labels.to_frame()).text)
+    return Answer(data, as_table(labels.to_frame()).text)
 
 
 def import_(a: Namespace) -> Answer:
@@ -71,12 +71,12 @@ def import_(a: Namespace) -> Answer:
         "labels": imported.counts(),
         "report": json.loads(report.to_frame().to_json(orient="records")),
     }
-    return Answer(data, f"{saved(ws, version.ref).text}\n{report.to_text()}")
+    return Answer(data, f"{as_version(ws, version.ref).text}\n{report.to_text()}")
 
 
 def list_(a: Namespace) -> Answer:
     """List datasets, predictions or models with their newest versions."""
-    return listed(open_workspace(a).datasets(a.shelf))
+    return as_table(open_workspace(a).datasets(a.shelf))
 
 
 def show(a: Namespace) -> Answer:
@@ -94,7 +94,7 @@ def show(a: Namespace) -> Answer:
 
 def log(a: Namespace) -> Answer:
     """List the versions of a dataset, prediction or model, newest first."""
-    return listed(open_workspace(a).versions(a.name))
+    return as_table(open_workspace(a).versions(a.name))
 
 
 def merge(a: Namespace) -> Answer:
@@ -107,7 +107,7 @@ def merge(a: Namespace) -> Answer:
     saved = ws.save(
         merged, a.to, operation="merge", parameters={"conflicts": a.conflicts}, parents=[part.ref for part in parts]
     )
-    return saved(ws, saved.ref)
+    return as_version(ws, saved.ref)
 
 
 def filter_(a: Namespace) -> Answer:
@@ -120,7 +120,7 @@ def filter_(a: Namespace) -> Answer:
     kept = ops.filter(dataset, any_of=any_of, none_of=none_of, split=a.split, state=a.state)
     given = {"any_of": any_of, "none_of": none_of, "split": a.split, "state": a.state}
     parameters = {key: value for key, value in given.items() if value not in (None, [])}
-    return saved(ws, ws.save(kept, a.to, operation="filter", parameters=parameters, parents=[dataset.ref]).ref)
+    return as_version(ws, ws.save(kept, a.to, operation="filter", parameters=parameters, parents=[dataset.ref]).ref)
 
 
 def exclude(a: Namespace) -> Answer:
@@ -131,7 +131,7 @@ def exclude(a: Namespace) -> Answer:
     dataset, others = ws.dataset(a.ref), [ws.dataset(ref) for ref in a.others]
     kept = ops.exclude(dataset, *others)
     saved = ws.save(kept, a.to, operation="exclude", parents=[dataset.ref, *(other.ref for other in others)])
-    return saved(ws, saved.ref)
+    return as_version(ws, saved.ref)
 
 
 def sample(a: Namespace) -> Answer:
@@ -142,7 +142,7 @@ def sample(a: Namespace) -> Answer:
     dataset = ws.dataset(a.ref)
     drawn = ops.sample(dataset, n=a.n, rate=a.rate, seed=a.seed)
     parameters = {"n": a.n, "rate": a.rate, "seed": a.seed}
-    return saved(ws, ws.save(drawn, a.to, operation="sample", parameters=parameters, parents=[dataset.ref]).ref)
+    return as_version(ws, ws.save(drawn, a.to, operation="sample", parameters=parameters, parents=[dataset.ref]).ref)
 
 
 def split(a: Namespace) -> Answer:
@@ -154,7 +154,7 @@ def split(a: Namespace) -> Answer:
     shares = {name: share for name, share in (("train", a.train), ("val", a.val), ("test", a.test)) if share}
     divided = ops.split(dataset, shares, seed=a.seed)
     parameters = {"shares": shares, "seed": a.seed}
-    return saved(ws, ws.save(divided, a.to, operation="split", parameters=parameters, parents=[dataset.ref]).ref)
+    return as_version(ws, ws.save(divided, a.to, operation="split", parameters=parameters, parents=[dataset.ref]).ref)
 
 
 def export(a: Namespace) -> Answer:

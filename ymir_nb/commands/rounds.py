@@ -13,7 +13,7 @@ from ymir_nb.commands.answers import (
     Command,
     Namespace,
     arg,
-    listed,
+    as_table,
     open_workspace,
     settings_by_kind,
     settings_of,
@@ -79,7 +79,7 @@ def project_show(a: Namespace) -> Answer:
 def _shown(project: Any) -> Answer:
     data = project.to_dict()
     plan = yaml.safe_dump(data["plan"], sort_keys=False, allow_unicode=True)
-    return Answer(data, f"{project!r}\n{plan}{listed(project.to_frame()).text}")
+    return Answer(data, f"{project!r}\n{plan}{as_table(project.to_frame()).text}")
 
 
 def round_run(a: Namespace) -> Answer:
@@ -100,7 +100,7 @@ def round_mine(a: Namespace) -> Answer:
     project = open_project(open_workspace(a), a.name)
     with bar("mining") as watch:
         number = run_until(project, "mining", settings={"k": a.k} if a.k else {}, watch=watch)
-    return listed(leaderboard(project, number).board)
+    return as_table(leaderboard(project, number).board)
 
 
 def round_finish(a: Namespace) -> Answer:

@@ -17,9 +17,9 @@ from ymir_nb.commands.answers import (
     Command,
     Namespace,
     arg,
-    listed,
+    as_table,
+    as_version,
     open_workspace,
-    saved,
     settings_of,
 )
 
@@ -53,7 +53,7 @@ def infer(a: Namespace) -> Answer:
     ws = open_workspace(a)
     with bar("inference") as watch:
         predictions = run(ws, a.ref, a.model, executor=a.executor, parameters=settings_of(a.set), watch=watch)
-    return saved(ws, f"predictions/{predictions.ref}")
+    return as_version(ws, f"predictions/{predictions.ref}")
 
 
 def mine(a: Namespace) -> Answer:
@@ -75,8 +75,8 @@ def mine(a: Namespace) -> Answer:
             watch=watch,
         )
     return Answer(
-        {"mined": mined.dataset.ref, "predictions": mined.predictions.ref, "board": listed(mined.board).data},
-        f"{mined.dataset.ref}\n{listed(mined.board).text}",
+        {"mined": mined.dataset.ref, "predictions": mined.predictions.ref, "board": as_table(mined.board).data},
+        f"{mined.dataset.ref}\n{as_table(mined.board).text}",
     )
 
 
@@ -90,7 +90,7 @@ def evaluate(a: Namespace) -> Answer:
 
 def predictions(a: Namespace) -> Answer:
     """List predictions with their newest versions."""
-    return listed(open_workspace(a).datasets("predictions"))
+    return as_table(open_workspace(a).datasets("predictions"))
 
 
 def model_list(a: Namespace) -> Answer:
@@ -103,7 +103,7 @@ def model_list(a: Namespace) -> Answer:
         {"ref": m.ref, "metric": m.card["metric"], "labels": ", ".join(m.labels), "executor": m.card["executor"]}
         for m in models
     ]
-    return listed(pd.DataFrame(rows, columns=["ref", "metric", "labels", "executor"]))
+    return as_table(pd.DataFrame(rows, columns=["ref", "metric", "labels", "executor"]))
 
 
 def model_show(a: Namespace) -> Answer:
@@ -146,7 +146,7 @@ def executor_list(a: Namespace) -> Answer:
     """List executors."""
     from ymir_nb.backend.executors import ExecutorBook
 
-    return listed(ExecutorBook(open_workspace(a).store).to_frame())
+    return as_table(ExecutorBook(open_workspace(a).store).to_frame())
 
 
 def executor_show(a: Namespace) -> Answer:
@@ -167,7 +167,7 @@ def jobs_list(a: Namespace) -> Answer:
     """List jobs with their states."""
     from ymir_nb.backend.jobs import Jobs
 
-    return listed(Jobs.of(open_workspace(a)).to_frame())
+    return as_table(Jobs.of(open_workspace(a)).to_frame())
 
 
 def jobs_log(a: Namespace) -> Answer:
