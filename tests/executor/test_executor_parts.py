@@ -18,7 +18,6 @@ from ymir_nb.executor.errors import ExecutorFailure
 from ymir_nb.executor.images import PAD, InputSize, Picture, load_picture
 from ymir_nb.executor.losses import Targets, box_loss, heatmap_loss, make_targets
 from ymir_nb.executor.network import Detector, for_inference, new_detector
-from ymir_nb.executor.optimiser import AdamW
 from ymir_nb.executor.precision import mean_ap50
 from ymir_nb.executor.scoring import uncertainty
 
@@ -156,21 +155,6 @@ def test_a_perfect_answer_has_no_loss_and_a_wrong_one_has():
     assert heatmap_loss(-sure, targets.heatmap) > 10
     empty = Targets(targets.heatmap * 0, targets.edges, targets.weight * 0)
     assert box_loss(right, empty) == 0
-
-
-def test_the_optimiser_moves_as_pytorchs_own():
-    start = torch.randn(3, 4, generator=torch.Generator().manual_seed(1))
-    ours, theirs = torch.nn.Parameter(start.clone()), torch.nn.Parameter(start.clone())
-    mine, reference = AdamW([ours], weight_decay=0.1), torch.optim.AdamW([theirs], lr=0.01, weight_decay=0.1)
-    for step in range(5):
-        for parameter in (ours, theirs):
-            parameter.grad = (parameter.detach() * (step + 1)).sin()
-        mine.step(0.01)
-        reference.step()
-    torch.testing.assert_close(ours, theirs)
-
-
-# network and detection
 
 
 def test_folding_the_norms_changes_no_answer_whatever_the_input_size():

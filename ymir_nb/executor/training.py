@@ -25,7 +25,6 @@ from ymir_nb.executor.images import InputSize, PictureSource
 from ymir_nb.executor.losses import detection_loss, make_targets
 from ymir_nb.executor.monitor import Monitor
 from ymir_nb.executor.network import STRIDE, Detector, for_inference, new_detector, twin
-from ymir_nb.executor.optimiser import AdamW
 from ymir_nb.executor.planning import TrainingPlan
 from ymir_nb.executor.precision import IOU, mean_ap50
 from ymir_nb.executor.settings import TrainingSettings
@@ -153,7 +152,7 @@ class Trainer:
         n_shards = math.ceil(settings.batch_size / SHARD)
         twins = [twin(model) for _ in range(n_shards)]
         augmenters = [self._augmenter() for _ in range(n_shards)]
-        optimiser = AdamW(model.parameters(), weight_decay=settings.weight_decay)
+        optimiser = self._optimiser(model)
         for step, positions in zip(range(settings.max_steps), self._batches(), strict=False):
             shards = [positions[i::n_shards] for i in range(n_shards)]
             answers = list(pool.map(self._learn, twins, augmenters, shards))
@@ -164,10 +163,20 @@ class Trainer:
                 parameter.grad = torch.stack(parts).mean(0)
             torch.nn.utils.clip_grad_norm_(model.parameters(), MAX_GRADIENT)
             rate = settings.learning_rate * one_cycle(step / settings.max_steps)
-            optimiser.step(rate)
+            for group in optimiser.param_groups:
+                group["lr"] = rate
+            optimiser.step()
             _gather(model, twins)
             _follow(self.average, model, min(EMA_DECAY, (1 + step) / (10 + step)))
             yield losses, rate
+
+    def _optimiser(self, model: Detector) -> torch.optim.AdamW:
+        """Make AdamW with decay on the kernels; biases and norms are left alone."""
+        parameters = list(model.parameters())
+        kernels, others = ([p for p in parameters if (p.ndim > 1) == many] for many in (True, False))
+        decay = self.settings.weight_decay
+        groups = [{"params": kernels, "weight_decay": decay}, {"params": others, "weight_decay": 0.0}]
+        return torch.optim.AdamW(groups, lr=self.settings.learning_rate)
 
     def _augmenter(self) -> Augmenter:
         seed = int(torch.randint(2**62, (1,), generator=self.generator))
