@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import ymir_nb
 from ymir_nb.backend.errors import YmirError
 
 Build = Callable[[argparse.ArgumentParser], None]
@@ -53,6 +54,7 @@ def build_parser() -> argparse.ArgumentParser:
         description="Active learning for computer vision, from datasets to rounds.",
         parents=[_shared(workspace=".", json=False)],
     )
+    parser.add_argument("--version", action="version", version=f"ymir-nb {ymir_nb.__version__}")
     # Repeated behind the command, where leaving an option out must not undo what stood before it.
     shared = _shared(workspace=argparse.SUPPRESS, json=argparse.SUPPRESS)
     _add(parser, commands.COMMANDS, shared)

@@ -11,8 +11,8 @@ from ymir_nb.backend.dataset import Dataset
 from ymir_nb.backend.objects import write_atomically
 from ymir_nb.backend.progress import bar
 from ymir_nb.backend.projects import Project
+from ymir_nb.backend.steps import finish, run_until
 from ymir_nb.backend.steps import leaderboard as read_leaderboard
-from ymir_nb.backend.steps import run_until
 from ymir_nb.widgets import DatasetBrowser, IterationChart, MiningLeaderboard, report_page
 
 REPORTED_IMAGES = 12
@@ -94,7 +94,7 @@ def finish_round(project: Project, source: str = "") -> IterationChart:
         The rounds so far.
     """
     with bar("training") as watch:
-        run_until(project, "training", settings={"source": source} if source else {}, watch=watch)
+        finish(project, source, watch=watch)
     return chart(project)
 
 

@@ -344,7 +344,7 @@ def datasets(draw, folder: Path) -> Dataset:
                     "image": image,
                     "x1": x1,
                     "y1": y1,
-                    "x2": x1 + 2 + draw(quarter),
+                    "x2": min(x1 + 2 + draw(quarter), 40.0),
                     "y2": y1 + 2 + draw(quarter) / 4,
                     "label": draw(st.sampled_from(["dog", "a<b>&\"c'", "Käse \U0001f9c0"])),
                     "score": draw(unit),

@@ -9,11 +9,13 @@ import psutil
 import pytest
 
 from ymir_nb.backend import notebooks, ops
-from ymir_nb.backend.errors import PreflightFailed, ProjectError, ProjectNotFound, StepFailed
+from ymir_nb.backend.errors import PreflightFailed, ProjectError, ProjectNotFound, StepFailed, VersionNotFound
+from ymir_nb.backend.evaluation import evaluate
 from ymir_nb.backend.projects import STEPS, create_project, names, open_project
-from ymir_nb.backend.rounds import TEMPLATES, folder, run_round
+from ymir_nb.backend.rounds import TEMPLATES, folder, run_round, run_rounds
+from ymir_nb.backend.steps import finish as finish_round
 from ymir_nb.backend.steps import leaderboard, presets, run_step, run_until
-from ymir_nb.backend.training import separate
+from ymir_nb.backend.training import separate, train
 from ymir_nb.backend.workspace import Workspace
 
 
@@ -121,11 +123,67 @@ def test_case_28_images_in_train_and_val_stop_a_training_or_go_to_one_side(works
 def test_case_28_a_project_stops_at_the_overlap_before_anything_is_exported(workspace, make_project, make_dataset):
     project = make_project()
     workspace.save(ops.merge([workspace.dataset("train"), workspace.dataset("val")]), "train", operation="merge")
+    with pytest.raises(ProjectError, match="stand in both"):
+        project.edit(train="train")
     with pytest.raises(PreflightFailed, match="stand in both"):
-        run_step(project, "training")
+        train(workspace, "dogs", train="train", val="val", executor="average")
     assert not (workspace.root / ".ymir" / "jobs").exists()
-    project.edit(overlap="val")
+    project.edit(train="train", overlap="val")
     assert run_step(project, "training")["n_images"] == 4
+
+
+def test_a_pool_that_was_labelled_all_along_answers_for_itself(workspace, make_project):
+    project = make_project()
+    workspace.save(workspace.dataset("truth"), "pool", operation="copy")
+    assert not run_round(project).waiting
+    assert project.to_frame()["n_images"].tolist() == [4, 7]
+
+
+def test_finishing_needs_a_mined_round_and_never_starts_the_next(workspace, make_project):
+    project = make_project()
+    with pytest.raises(ProjectError, match="Mine first"):
+        finish_round(project, "truth")
+    run_until(project, "mining")
+    with pytest.raises(VersionNotFound):
+        finish_round(project, "nobody")
+    finish_round(project, "truth")
+    head = workspace.store.git.head()
+    with pytest.raises(ProjectError, match="Round 1 is finished"):
+        finish_round(project, "truth")
+    assert workspace.store.git.head() == head
+
+
+def test_an_oracle_that_is_not_there_is_told_before_anything_runs(make_project):
+    project = make_project()
+    with pytest.raises(VersionNotFound, match="nobody"):
+        run_round(project, oracle="nobody")
+    assert project.rounds == []
+    with pytest.raises(ProjectError, match="0 rounds"):
+        run_rounds(project, 0)
+
+
+def test_images_left_unlabelled_are_told_of(workspace, make_project):
+    project = make_project()
+    run_until(project, "mining")
+    mined = workspace.dataset(project.result(1, "mining")["mined"])
+    workspace.save(ops.take(workspace.dataset("truth"), mined.images["image"][:2]), "half", operation="sample")
+    assert "1 mined images have no label" in repr(run_round(project, oracle="half"))
+
+
+def test_a_copy_begins_where_the_project_began(workspace, make_project):
+    project = make_project()
+    finish(project)
+    assert workspace.version("train").number == 2
+    assert project.copy("control").plan.train == "train@v1"
+
+
+def test_evaluation_counts_only_what_was_predicted_on(workspace, make_project):
+    project = make_project()
+    result = run_step(project, "training")
+    same, wider = (evaluate(workspace, result["predictions"], truth=truth) for truth in ("val", "truth"))
+    assert wider.to_dict() == same.to_dict()
+    with pytest.raises(ProjectError, match="nothing to measure"):
+        evaluate(workspace, result["predictions"], truth="pool")
 
 
 def test_a_project_is_checked_when_it_is_made(workspace, make_project):
@@ -145,6 +203,10 @@ def test_a_project_is_checked_when_it_is_made(workspace, make_project):
             create_project(workspace, "other", **{**base, **wrong})
     with pytest.raises(PreflightFailed, match="its template does not list them"):
         create_project(workspace, "other", **base, executor="average", parameters={"training": {"speed": 1}})
+    with pytest.raises(PreflightFailed, match="must be a number"):
+        create_project(
+            workspace, "other", **base, executor="average", parameters={"training": {"idle_seconds": "many"}}
+        )
     with pytest.raises(ProjectError, match="already"):
         create_project(workspace, "dogs", **base)
     assert names(workspace) == ["dogs"]
@@ -213,12 +275,13 @@ def test_case_69_parameters_reach_the_notebook_as_text_never_as_code(workspace, 
 
 
 def test_a_failed_notebook_is_kept_marked_and_named(workspace, make_project):
-    project = make_project(parameters={"training": {"idle_seconds": "never"}})
+    project = make_project(parameters={"training": {"idle_seconds": -1.0}})
     with pytest.raises(StepFailed, match=r"05_training stopped with JobFailed.*05_training\.ipynb"):
         run_round(project, oracle="truth")
     kept = nbformat.read(folder(project, 0) / "05_training.ipynb", as_version=4)
     assert kept.metadata.papermill.exception is True
     assert project.rounds == []
+    assert workspace.store.git.run("status", "--porcelain") == b""
 
 
 def kill_within(command, words, moment, *, whole_tree):

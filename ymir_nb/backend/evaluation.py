@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import replace
 
-from ymir_nb.backend import metrics
+from ymir_nb.backend import metrics, ops
 from ymir_nb.backend.dataset import Dataset
-from ymir_nb.backend.errors import VersionNotFound
+from ymir_nb.backend.errors import ProjectError, VersionNotFound
 from ymir_nb.backend.metrics import Evaluation
 from ymir_nb.backend.workspace import Workspace
 
@@ -15,7 +15,7 @@ from ymir_nb.backend.workspace import Workspace
 def evaluate(workspace: Workspace, predictions: str, *, truth: str = "") -> Evaluation:
     """Measure predictions: AP per label, AP50 and AP50:95, as COCO defines them.
 
-    Only images that are labelled count, and only labels that the model can predict.
+    Only images that were predicted on and are labelled count, and only labels that the model can predict.
 
     Parameters
     ----------
@@ -34,13 +34,21 @@ def evaluate(workspace: Workspace, predictions: str, *, truth: str = "") -> Eval
     ------
     VersionNotFound
         No such predictions, or they do not say what they were made on.
+    ProjectError
+        None of the images that were predicted on is labelled in the truth.
     """
     found = workspace.predictions(predictions)
     parents = workspace.version(f"predictions/{predictions}").meta.get("parents", {})
     source = truth or next((ref for ref in parents if "/" not in ref), "")
     if not source:
         raise VersionNotFound(f"{predictions!r} does not say which dataset it was made on. Name it: truth='val@v1'")
-    return metrics.evaluate(restrict(workspace.dataset(source), found.labels), found)
+    seen = ops.take(workspace.dataset(source), found.images["image"])
+    if seen.n_unlabelled == len(seen):
+        raise ProjectError(
+            f"none of the {len(found)} images of {found.ref} is labelled in {source}: there is nothing to measure "
+            "against. Name a dataset that has their labels as the truth."
+        )
+    return metrics.evaluate(restrict(seen, found.labels), found)
 
 
 def restrict(dataset: Dataset, labels: Collection[str]) -> Dataset:

@@ -60,7 +60,8 @@ class Executor:
         Raises
         ------
         PreflightFailed
-            The executor does not offer `kind`, or a parameter is reserved or not in its template.
+            The executor does not offer `kind`, or a parameter is reserved, not in its template, or
+            a word where the template has a number.
         """
         if kind not in self.templates:
             raise PreflightFailed(
@@ -77,6 +78,13 @@ class Executor:
                 f"executor {self.name!r}, {kind}: parameters {', '.join(unknown)} cannot be set ({words}). "
                 f"It takes {', '.join(sorted(self.templates[kind]))}."
             )
+        for name, value in given.items():
+            default = self.templates[kind][name]
+            if _is_number(default) != _is_number(value) and default is not None:
+                raise PreflightFailed(
+                    f"executor {self.name!r}, {kind}: {name} is {value!r}; it must be "
+                    f"{'a number' if _is_number(default) else 'no number'}, such as its default {default!r}."
+                )
         return {**self.templates[kind], **given}
 
 
@@ -197,6 +205,10 @@ def _read_manual(directory: Path) -> tuple[dict[str, dict[str, Any]], int]:
         raise PreflightFailed(f"{directory} holds no template of an executor. It needs one or more of {names}.")
     object_type = (_mapping(directory / "manifest.yaml") or {}).get("object_type", 2)
     return offered, int(object_type[0] if isinstance(object_type, list) else object_type)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _mapping(path: Path) -> dict[str, Any] | None:

@@ -181,7 +181,7 @@ def _unknown_labels(unknown: list[str], counts: Mapping[str, int]) -> UnknownLab
     return UnknownLabels(
         f"{len(unknown)} labels are not in labels.yaml, with their numbers of objects: {listed}. Add them: "
         f"labels.add({unknown[0].strip()!r}), as aliases: labels.alias({unknown[0].strip()!r}, of=...), or import "
-        "with unknown_labels='add' or 'ignore'. Nothing was imported.",
+        "with unknown_labels='add' or 'ignore' (--unknown-labels add). Nothing was imported.",
         {text: counts[text] for text in unknown},
     )
 

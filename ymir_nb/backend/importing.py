@@ -18,7 +18,7 @@ from ymir_nb.backend.workspace import Workspace
 REPORT = "report.json"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ImportedDataset(Dataset):
     """A dataset fresh from its source, with the report of the import.
 

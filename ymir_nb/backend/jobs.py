@@ -214,7 +214,7 @@ class Jobs:
                 return known
             if known is not None and known.state == "running":
                 raise PreflightFailed(
-                    f"job {job_id!r} is running with other inputs. Wait for it, or end it: jobs.cancel({job_id!r})"
+                    f"job {job_id!r} is running with other inputs. Wait for it, or end it: ymir-nb jobs cancel {job_id}"
                 )
             RUNNERS[runner].preflight(command)
             contract.preflight(task)
@@ -265,8 +265,8 @@ class Jobs:
                 time.sleep(poll_seconds)
         except KeyboardInterrupt:
             raise KeyboardInterrupt(
-                f"stopped waiting; job {job_id!r} keeps running. Watch it again: jobs.wait({job_id!r}); "
-                f"end it: jobs.cancel({job_id!r})"
+                f"stopped waiting; job {job_id!r} keeps running. Watch it again: ymir-nb jobs attach {job_id}; "
+                f"end it: ymir-nb jobs cancel {job_id}"
             ) from None
         if record.state != "done":
             raise JobFailed(record.message)
@@ -286,7 +286,7 @@ class Jobs:
         """
         record = self._load(check_name(job_id, what="job"))
         if record is None:
-            raise JobError(f"there is no job {job_id!r} in {self.directory}. List them: jobs.to_frame()")
+            raise JobError(f"there is no job {job_id!r} in {self.directory}. List them: ymir-nb jobs list")
         fresh = self._refresh(record)
         if fresh.state in _ENDED and record.state not in _ENDED:
             with self._lock(job_id):

@@ -92,8 +92,10 @@ def mine(
         As `inference.run_inference`.
     """
     known = [*STRATEGIES, BY_EXECUTOR]
-    if strategy not in known or k < 1:
-        raise ProjectError(f"strategy is {strategy!r}, one of {', '.join(known)}; k is {k}, a whole number from 1.")
+    if strategy not in known:
+        raise ProjectError(f"there is no strategy {strategy!r}; there is {', '.join(known)}.")
+    if k < 1:
+        raise ProjectError(f"k is {k}; it must be a whole number from 1.")
     by_executor = strategy == BY_EXECUTOR
     done = run_inference(
         workspace, pool, model, mining=by_executor, executor=executor, parameters=parameters, watch=watch

@@ -90,7 +90,7 @@ def run_notebook(notebook: Path, output: Path, *, parameters: Mapping[str, Any],
                 log_output=False,
                 # Without a kernel only the static form of a widget shows; its saved state would hide that.
                 store_widget_state=False,
-                extra_arguments=["--log-level=ERROR"],
+                extra_arguments=["--log-level=CRITICAL"],
             )
     except PapermillExecutionError as error:
         words = str(error.evalue).strip().splitlines() or [""]

@@ -29,8 +29,9 @@ class Plan:
     Parameters
     ----------
     train, val, pool : str
-        Datasets: labelled images to begin with, images to measure on, images to mine from. A name
-        means its newest version each time; ``name@v3`` pins one.
+        Datasets: labelled images to begin with, images to measure on, images to mine from. Of train
+        the version at hand is kept, so that a copy begins where the project began; of val and pool a
+        name means the newest version each time, and ``name@v3`` pins one.
     labels : tuple of str
         Labels to train; changeable until the first round starts.
     executor : str
@@ -299,6 +300,12 @@ def _checked(workspace: Workspace, plan: Plan) -> Plan:
             raise ProjectError(
                 f"{role} {getattr(plan, role)!r} has no labelled image. Label some, or choose another dataset."
             )
+    common = sets["train"].images[sets["train"].images["image"].isin(sets["val"].images["image"])]
+    if len(common) and plan.overlap == "stop":
+        raise ProjectError(
+            f"{len(common)} images stand in both train {plan.train!r} and val {plan.val!r}, such as "
+            f"{min(common['file'])}. Exclude them from one, or say whose they are: overlap train or val."
+        )
     labels = tuple(workspace.labels.main_name(label) for label in plan.labels)
     if not labels or len(set(labels)) < len(labels):
         raise ProjectError(
@@ -323,7 +330,7 @@ def _checked(workspace: Workspace, plan: Plan) -> Plan:
     for name in ("target_rounds", "target_images"):
         value = getattr(plan, name)
         _require(value is None or _is_whole(value, 1), name, value, "a whole number from 1")
-    return replace(plan, labels=_ordered(workspace, labels))
+    return replace(plan, train=sets["train"].ref, labels=_ordered(workspace, labels))
 
 
 def _ordered(workspace: Workspace, labels: Iterable[str]) -> tuple[str, ...]:

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from ymir_nb.backend import notebooks
-from ymir_nb.backend.errors import ProjectError
+from ymir_nb.backend.errors import ProjectError, StepFailed
 from ymir_nb.backend.jobs import Jobs
 from ymir_nb.backend.progress import follow
 from ymir_nb.backend.projects import STEPS, Project
+from ymir_nb.backend.steps import presets
 
 TEMPLATES = {step: f"{position:02}_{step}" for position, step in enumerate(STEPS, start=1)}
 
@@ -51,8 +52,11 @@ class RoundOutcome:
         """Say in one line how it ended."""
         if self.waiting:
             return f"<Round {self.number} of {self.project} waits: {self.waiting}>"
-        trained = self.results.get("training", {})
-        return f"<Round {self.number} of {self.project}: AP50 {trained.get('ap50')}, {trained.get('n_images')} images>"
+        trained, labelled = self.results.get("training", {}), self.results.get("label", {})
+        left = labelled.get("n_open", 0)
+        rest = f"; {left} mined images have no label and will not be offered again" if left else ""
+        found = "none" if trained.get("ap50") is None else f"{trained['ap50']:.3f}"
+        return f"<Round {self.number} of {self.project}: AP50 {found}, {trained.get('n_images')} images{rest}>"
 
 
 def run_round(
@@ -92,6 +96,8 @@ def run_round(
     """
     given = dict(settings or {})
     _refuse_unknown(given)
+    if oracle:
+        project.workspace.version(oracle)
     tell = announce or (lambda _number, _step: None)
     if project.next_step() == {"round": 0, "step": "training"}:
         tell(0, "training")
@@ -99,9 +105,9 @@ def run_round(
     number = max(1, project.next_step()["round"])
     for step in STEPS:
         if step == "label":
-            if not oracle and project.result(number, step) is None:
+            given["source"] = oracle or presets(project, number, step)["source"]
+            if not given["source"] and project.result(number, step) is None:
                 return RoundOutcome(project.name, number, _results(project, number), _how_to_label(project, number))
-            given["source"] = oracle
         tell(number, step)
         _run_notebook(project, number, step, given)
     return RoundOutcome(project.name, number, _results(project, number))
@@ -126,6 +132,8 @@ def run_rounds(
     RoundOutcome
         Of the last one.
     """
+    if n < 1:
+        raise ProjectError(f"{n} rounds cannot be run; it must be a whole number from 1.")
     jobs = Jobs.of(project.workspace)
 
     def share() -> float:
@@ -154,15 +162,24 @@ def _run_notebook(project: Project, number: int, step: str, settings: Mapping[st
     if project.result(number, step) is None or not output.with_suffix(".json").exists():
         known = notebooks.parameters_of(source)
         parameters = {name: value for name, value in settings.items() if name in known}
-        notebooks.run_notebook(
-            source,
-            output,
-            parameters={"workspace": ".", "project": project.name, "round": number, **parameters},
-            cwd=project.workspace.root,
-        )
+        try:
+            notebooks.run_notebook(
+                source,
+                output,
+                parameters={"workspace": ".", "project": project.name, "round": number, **parameters},
+                cwd=project.workspace.root,
+            )
+        except StepFailed:
+            _keep(project, f"{project.name}: round {number}, {step.replace('_', ' ')} stopped", output)
+            raise
+    message = f"{project.name}: round {number}, notebook of {step.replace('_', ' ')}"
+    _keep(project, message, output, output.with_suffix(".json"))
+
+
+def _keep(project: Project, message: str, *files: Path) -> None:
+    """Commit files of a round."""
     with project.workspace.store.lock():
-        message = f"{project.name}: round {number}, notebook of {step.replace('_', ' ')}"
-        project.workspace.store.git.commit([output, output.with_suffix(".json")], message)
+        project.workspace.store.git.commit(files, message)
 
 
 def _refuse_unknown(settings: Mapping[str, Any]) -> None:

@@ -115,6 +115,37 @@ def run_until(project: Project, step: str, *, settings: Mapping[str, Any] | None
     return number
 
 
+def finish(project: Project, source: str = "", *, watch: Watch = None) -> int:
+    """Run what is left of a round whose images were mined, and give the round's number.
+
+    Parameters
+    ----------
+    project : Project
+        Whose round it is.
+    source : str
+        Dataset that has the labels.
+    watch : callable, optional
+        Gets the progress of jobs.
+
+    Raises
+    ------
+    ProjectError
+        Nothing is mined yet in the round at hand.
+    VersionNotFound
+        There is no such source.
+    """
+    due = project.next_step()
+    if due["round"] == 0 or due["step"] in ("prepare_mining", "mining"):
+        before = f"Round {due['round'] - 1} is finished. " if due["round"] else ""
+        raise ProjectError(
+            f"{before}Nothing is mined yet in round {max(1, due['round'])} of {project.name!r}. "
+            f"Mine first: ymir-nb round mine {project.name}"
+        )
+    if source:
+        project.workspace.version(source)
+    return run_until(project, "training", settings={"source": source} if source else {}, watch=watch)
+
+
 def leaderboard(project: Project, number: int) -> mining.Mined:
     """Give what a round mined: the board, the images and the proposals on them."""
     result = _result(project, number, "mining")
@@ -214,7 +245,10 @@ def _mining(project: Project, settings: Settings, watch: Watch) -> Result:
 
 
 def _label_presets(project: Project, number: int) -> Settings:
-    return {"mined": _result(project, number, "mining")["mined"], "labels": list(project.plan.labels), "source": ""}
+    mined = project.workspace.dataset(_result(project, number, "mining")["mined"])
+    # A pool that was labelled all along answers for itself.
+    source = "" if mined.n_unlabelled else mined.ref
+    return {"mined": mined.ref, "labels": list(project.plan.labels), "source": source}
 
 
 def _label(project: Project, settings: Settings, watch: Watch) -> Result:  # noqa: ARG001
@@ -222,15 +256,15 @@ def _label(project: Project, settings: Settings, watch: Watch) -> Result:  # noq
     mined = ws.dataset(settings["mined"])
     if not settings["source"]:
         raise ProjectError(
-            f"the {len(mined)} images of {mined.ref} have no labels yet. Name the dataset that has them: "
-            f"settings={{'source': 'NAME'}}, or ymir-nb round run {project.name} --oracle NAME"
+            f"{mined.n_unlabelled} of the {len(mined)} images of {mined.ref} have no labels yet. Name the dataset that "
+            f"has them as the source: ymir-nb round finish {project.name} --source NAME"
         )
     source = ws.dataset(settings["source"])
     labelled = ops.label_from(mined, source, labels=settings["labels"])
     if labelled.n_unlabelled == len(labelled):
         raise ProjectError(
-            f"{source.ref} has labelled none of the {len(mined)} images of {mined.ref}. Images are known by their "
-            "bytes: label the exported files themselves, without converting them."
+            f"{source.ref} has labelled none of the {len(mined)} images of {mined.ref}, known by their bytes. Export "
+            "these images, label the files as they are, and import them again."
         )
     found = ops.filter(labelled, state="labelled")
     saved = ws.save(found, f"{project.name}-labelled", operation="label", parents=[mined.ref, source.ref])

@@ -107,12 +107,15 @@ def round_finish(a: Namespace) -> Answer:
     """Run the rest of a round: labels, merge, training, evaluation, without notebooks."""
     from ymir_nb.backend.jobs import bar
     from ymir_nb.backend.projects import open_project
-    from ymir_nb.backend.steps import run_until
+    from ymir_nb.backend.steps import finish
 
     project = open_project(open_workspace(a), a.name)
     with bar("training") as watch:
-        run_until(project, "training", settings={"source": a.source} if a.source else {}, watch=watch)
-    return _shown(project)
+        number = finish(project, a.source, watch=watch)
+    shown = _shown(project)
+    left = (project.result(number, "label") or {}).get("n_open", 0)
+    rest = f"\n{left} mined images have no label and will not be offered again" if left else ""
+    return Answer(shown.data, shown.text + rest)
 
 
 def lab(a: Namespace) -> Answer:
