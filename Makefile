@@ -16,7 +16,8 @@ demo: $(VENV)/.demo ## run the whole loop headless into demo/; DATA=path/to/voc 
 
 test: $(VENV)/.test ## run all tests, the notebooks and the templates
 	$(BIN)/python -m pytest
-	$(BIN)/python -m pytest --nbval-lax -p no:cacheprovider -c tests/nbval.ini notebooks
+	YMIR_NB_WORKSPACE=$$(mktemp -d)/helmets $(BIN)/python -m pytest --nbval-lax --nbval-sanitize-with tests/nbval_sanitize.cfg \
+		-p no:cacheprovider -c tests/nbval.ini --rootdir . notebooks
 
 lab: $(VENV)/.demo ## open JupyterLab on notebooks/00_start_here.ipynb
 	$(BIN)/ymir-nb lab
