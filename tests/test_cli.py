@@ -6,6 +6,7 @@ import pytest
 
 from ymir_nb.cli import main
 from ymir_nb.commands import COMMANDS
+from ymir_nb.notebook import browse
 
 
 @pytest.fixture
@@ -203,7 +204,7 @@ def test_every_command_has_its_help(capsys):
     walk(COMMANDS, [])
 
 
-def test_case_7_and_53_names_that_bite_are_shown_harmlessly(call, tmp_path, draw):
+def test_case_7_and_53_names_that_bite_are_shown_harmlessly(call, workspace, tmp_path, draw):
     folder = tmp_path / "odd"
     folder.mkdir()
     for name in (
@@ -216,3 +217,6 @@ def test_case_7_and_53_names_that_bite_are_shown_harmlessly(call, tmp_path, draw
         (folder / name).write_bytes(draw(len(name)))
     found = call("import", "odd", folder, "--format", "images")
     assert found["n_images"] + found["n_quarantined"] + sum(row["kind"] == "refused" for row in found["report"]) == 5
+    kept = workspace.dataset("odd")
+    assert any("<script>" in file for file in kept.images["file"])
+    assert "<script" not in browse(kept)._repr_mimebundle_()[0]["text/html"]
