@@ -36,7 +36,7 @@ from ymir_nb.backend.formats.annotated import (
     without_predictions,
 )
 from ymir_nb.backend.formats.matching import ImageIndex
-from ymir_nb.backend.formats.writing import file_names, name_losses, place_images, start_folder, unlisted_losses
+from ymir_nb.backend.formats.writing import lay_out, name_losses, unlisted_losses
 from ymir_nb.backend.sources import EntryUnreadable, Source
 
 MAX_JSON_BYTES = 2 << 30
@@ -373,9 +373,7 @@ def write(dataset: Dataset, directory: str | Path, *, link: bool = False) -> lis
     StoreError
         The folder is not empty or cannot be written.
     """
-    folder = start_folder(directory)
-    names = file_names(dataset.images)
-    place_images(dataset, folder / "images", names, link=link)
+    folder, names = lay_out(dataset, directory, images="images", link=link)
     (folder / "annotations").mkdir()
     listed = dataset.images["labelled"] | dataset.images["image"].isin(dataset.annotations["image"])
     for split, group in dataset.images[listed].groupby("split"):

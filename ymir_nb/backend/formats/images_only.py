@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ymir_nb.backend.dataset import Dataset
 from ymir_nb.backend.formats.annotated import Annotated
-from ymir_nb.backend.formats.writing import file_names, name_losses, place_images, start_folder
+from ymir_nb.backend.formats.writing import lay_out, name_losses
 from ymir_nb.backend.images import EXTENSIONS
 from ymir_nb.backend.sources import Source
 
@@ -47,9 +47,7 @@ def write(dataset: Dataset, directory: str | Path, *, link: bool = False) -> lis
     StoreError
         The folder is not empty or cannot be written.
     """
-    folder = start_folder(directory)
-    names = file_names(dataset.images)
-    place_images(dataset, folder / "images", names, link=link)
+    _folder, names = lay_out(dataset, directory, images="images", link=link)
     losses = name_losses(dataset, names)
     if dataset.n_boxes:
         losses.append(f"{dataset.n_boxes} objects")

@@ -35,7 +35,7 @@ from ymir_nb.backend.formats.annotated import (
     without_predictions,
 )
 from ymir_nb.backend.formats.matching import ImageIndex
-from ymir_nb.backend.formats.writing import file_names, name_losses, place_images, start_folder, unlisted_losses
+from ymir_nb.backend.formats.writing import lay_out, name_losses, unlisted_losses
 from ymir_nb.backend.sources import Source
 
 MAX_XML_BYTES = 64 << 20
@@ -230,9 +230,7 @@ def write(dataset: Dataset, directory: str | Path, *, link: bool = False) -> lis
     StoreError
         The folder is not empty or cannot be written.
     """
-    folder = start_folder(directory)
-    names = file_names(dataset.images)
-    place_images(dataset, folder / "JPEGImages", names, link=link)
+    folder, names = lay_out(dataset, directory, images="JPEGImages", link=link)
     (folder / "Annotations").mkdir()
     groups = dict(iter(dataset.annotations.groupby("image", sort=False)))
     dropped = 0

@@ -17,6 +17,36 @@ from ymir_nb.backend.images import EXTENSIONS
 _MAX_STEM_BYTES = 200
 
 
+def lay_out(dataset: Dataset, directory: str | Path, *, images: str, link: bool) -> tuple[Path, dict[str, str]]:
+    """Begin an export: make its folder and put the pictures into it.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        With its image files.
+    directory : str or Path
+        A new or empty folder.
+    images : str
+        Name of the folder for the pictures inside it.
+    link : bool
+        Link the pictures instead of copying them, where the file system can.
+
+    Returns
+    -------
+    tuple of Path and dict
+        The folder, and the file name of every image.
+
+    Raises
+    ------
+    StoreError
+        The folder is not empty or cannot be made.
+    """
+    folder = start_folder(directory)
+    names = file_names(dataset.images)
+    place_images(dataset, folder / images, names, link=link)
+    return folder, names
+
+
 def start_folder(directory: str | Path) -> Path:
     """Make the folder to write to.
 
