@@ -77,6 +77,7 @@ def save_model(
     parameters: Mapping[str, Any],
     trained_on: Mapping[str, Any],
     parents: Iterable[str] = (),
+    job: str = "",
 ) -> Model:
     """Register a package as the next version of a model.
 
@@ -98,6 +99,8 @@ def save_model(
         References and counts of what it was trained on.
     parents : iterable of str
         References it came from.
+    job : str
+        The job that made it.
 
     Raises
     ------
@@ -129,7 +132,7 @@ def save_model(
         "parents": workspace.lineage(parents),
         "labels": list(info.class_names),
         "metric": info.metric,
-    }
+    } | ({"job": job} if job else {})
     version = workspace.store.save("models", name, files, meta=meta, message=f"model {name}: {operation}")
     return Model(workspace, version.ref, card)
 

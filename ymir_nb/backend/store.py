@@ -218,6 +218,10 @@ class Store:
             found[version.number] = version
         return [found[number] for number in sorted(found, reverse=True)]
 
+    def made_by(self, job: str, shelf: str, name: str) -> Version | None:
+        """Find the version on this branch that a job's result was saved as."""
+        return next((version for version in self.versions(shelf, name) if version.meta.get("job") == job), None)
+
     def names(self, shelf: str) -> list[str]:
         """List the names on a shelf, sorted."""
         return [name.removesuffix(".dvc") for name in self.git.tracked(shelf, ".dvc")]
