@@ -11,10 +11,10 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "ymir_nb"
 
 FLOORS = {
-    "A": "errors names boxes tables labels dataset ops strategies matching precision metrics",
+    "A": "errors event_records names boxes tables labels dataset ops strategies matching precision metrics",
     "B": "objects git store images imagefiles sources reports fitting gathering formats sandbox untrusted outbox "
     "contract "
-    "contract_annotations results detections packages monitor failures runners notebooks progress",
+    "contract_annotations results detections packages event_files monitor failures runners notebooks progress gpus gpu_queue livecode event_files",
     "C": "label_book workspace executors models jobs projects",
     "D": "importing exporting training inference evaluation mining steps rounds",
 }
