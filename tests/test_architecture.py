@@ -14,7 +14,7 @@ FLOORS = {
     "A": "errors event_records names boxes tables labels dataset ops strategies matching precision metrics",
     "B": "objects git store images imagefiles sources reports fitting gathering formats sandbox untrusted outbox "
     "contract "
-    "contract_annotations results detections packages event_files monitor failures runners notebooks progress gpus gpu_queue livecode event_files",
+    "contract_annotations results detections packages package_info event_files monitor failures runners notebooks progress gpus gpu_queue livecode event_files",
     "C": "label_book workspace executors models jobs projects",
     "D": "importing exporting training inference evaluation mining steps rounds",
 }

@@ -10,7 +10,8 @@ import yaml
 
 from ymir_nb.backend import packages
 from ymir_nb.backend.errors import ImportRefused
-from ymir_nb.backend.packages import PackageInfo, Stage, pack, parse_info, read_info, unpack
+from ymir_nb.backend.package_info import PackageInfo, Stage, kept_stages, parse_info
+from ymir_nb.backend.packages import inspect, pack, read_info, unpack
 
 
 def stages(*times: int) -> dict[str, Stage]:
@@ -84,7 +85,7 @@ def test_a_package_comes_back_as_it_was_packed(tmp_path):
     files["attachments/plots/a/b.png"] = tmp_path / "a/w0"
     data = pack(files, given)
     found = unpack(data, tmp_path / "model")
-    assert found == read_info(data)
+    assert found == read_info(data) == inspect(data)
     assert found.class_names == ("cat",)
     assert found.metric == 0.5
     assert found.evaluate_config == {"conf_thr": 0.3}
@@ -139,12 +140,24 @@ def link(name: str, kind: bytes, target: str = "/etc/passwd") -> tarfile.TarInfo
         ({"w.bin": link("w.bin", tarfile.FIFOTYPE)}, "link or device"),
         ({"w.bin": link("w.bin", tarfile.CHRTYPE)}, "link or device"),
         ({"w.bin": b"x", "./w.bin": b"y"}, "twice"),
-        ({"a": b"x", "a/b": b"y"}, "cannot be read"),
+        ({"a": b"x", "a/b": b"y"}, "as a file and as a folder"),
+        ({"a/b": b"x", "a": b"y"}, "as a file and as a folder"),
         ({}, "no ymir-info.yaml"),
         ({"ymir-info.yaml": b"[1]"}, "no mapping"),
         ({"ymir-info.yaml": legacy_info(models=["../w.bin"])}, "relative file names"),
         ({"ymir-info.yaml": legacy_info(task_context={"mAP": float("nan")})}, "finite"),
         ({"ymir-info.yaml": legacy_info(object_type=7)}, "object_type"),
+        ({"ymir-info.yaml": legacy_info(object_type=[2])}, "object_type"),
+        ({"ymir-info.yaml": legacy_info(best_stage_name=["a"])}, "best_stage_name"),
+        ({"ymir-info.yaml": legacy_info(executor_config={"class_names": "cat"})}, "list of names"),
+        ({"ymir-info.yaml": legacy_info(executor_config={"class_names": ["cat", ["dog"]]})}, "list of names"),
+        ({"ymir-info.yaml": legacy_info(executor_config={"class_names": ["cat", " "]})}, "list of names"),
+        ({"ymir-info.yaml": legacy_info(executor_config={"class_names": ["cat", "cat"]})}, "twice"),
+        ({"ymir-info.yaml": legacy_info(attachments={7: ["a"]})}, "relative name"),
+        (
+            {"ymir-info.yaml": legacy_info(attachments={"../..": ["w.bin"]}), "w.bin": b"x", "attachments/a": b"y"},
+            "relative name",
+        ),
         ({"ymir-info.yaml": legacy_info()}, "does not have"),
         ({"ymir-info.yaml": b"stages: {a b: {files: []}}\nbest_stage_name: a b"}, "identifier"),
         ({"ymir-info.yaml": b"stages: {a: {files: []}}"}, "best_stage_name"),
@@ -155,6 +168,8 @@ def test_an_unsafe_or_broken_package_leaves_nothing_behind(tmp_path, members, sa
     (tmp_path / "here").mkdir()
     with pytest.raises(ImportRefused, match=said):
         unpack(tarred(members), tmp_path / "here/model")
+    with pytest.raises(ImportRefused, match=said):
+        inspect(tarred(members))
     assert list(tmp_path.rglob("*")) == [tmp_path / "here"]
 
 
@@ -175,11 +190,30 @@ def test_aliases_that_would_fill_the_memory_are_shown_in_a_line(tmp_path):
     assert len(str(caught.value)) < 1000
 
 
+def test_a_bomb_of_aliases_is_no_name_of_a_class_or_stage():
+    bomb = "a: &a [x,x,x,x,x,x,x,x,x]\n"
+    for one, two in zip("abcdefgh", "bcdefghi", strict=True):
+        bomb += f"{two}: &{two} [{','.join([f'*{one}'] * 9)}]\n"
+    for spoilt in ("best_stage_name: *i\n", "executor_config: {class_names: *i}\n", "object_type: *i\n"):
+        with pytest.raises(ImportRefused) as caught:
+            parse_info(bomb + "models: [w.bin]\n" + spoilt)
+        assert len(str(caught.value)) < 1000
+
+
+def test_eleven_stages_are_kept_the_best_and_the_ten_newest_of_the_others():
+    many = {f"epoch{n}": Stage(f"epoch{n}", (), timestamp=100 - n) for n in range(30)}
+    assert list(kept_stages(many, "epoch29")) == [*(f"epoch{n}" for n in range(10)), "epoch29"]
+    assert list(kept_stages(many, "epoch3")) == [f"epoch{n}" for n in range(11)]
+    few = dict(list(many.items())[:11])
+    assert kept_stages(few, "epoch0") == few
+
+
 @pytest.mark.parametrize("cut", [10, 100, -8])
 def test_a_truncated_package_is_refused(tmp_path, cut):
     data = pack(weights(tmp_path / "a"), info(1, 2))
-    with pytest.raises(ImportRefused, match="cannot be read"):
-        unpack(data[:cut], tmp_path / "model")
+    for take in (inspect, lambda cut_off: unpack(cut_off, tmp_path / "model")):
+        with pytest.raises(ImportRefused, match="cannot be read"):
+            take(data[:cut])
     assert not (tmp_path / "model").exists()
 
 

@@ -18,7 +18,7 @@ import pandas as pd
 
 from ymir_nb.backend.detections import Detections, image_of, read_infer
 from ymir_nb.backend.outbox import Faults, Limits, Outbox
-from ymir_nb.backend.packages import COUNTS, LEGACY_STAGE, MAIN_METRIC, METRICS, PackageInfo, Stage, is_stage_name
+from ymir_nb.backend.package_info import COUNTS, LEGACY_STAGE, MAIN_METRIC, METRICS, PackageInfo, Stage, is_stage_name
 from ymir_nb.backend.untrusted import show, to_number
 
 __all__ = ["Detections", "Limits", "MiningScores", "TrainingResult", "read_infer", "read_mining", "read_training"]
