@@ -24,7 +24,7 @@ from ymir_nb.backend.dataset import Dataset
 from ymir_nb.backend.errors import InvalidName, JobError, JobFailed, ObjectMissing, PreflightFailed, ProtocolViolated
 from ymir_nb.backend.jobs import Jobs, bar
 from ymir_nb.backend.results import read_training
-from ymir_nb.backend.runners import RUNNERS
+from ymir_nb.backend.runners import RUNNERS, Isolation, Launch
 
 GOOD = """
     import os, yaml
@@ -75,6 +75,10 @@ def dataset(folder: Path, colour: str) -> Dataset:
     return Dataset.of([row | {"n_bytes": 1, "labelled": True}], [box], labels=["dog"], media=FolderMedia(folder))
 
 
+def ref(out: Path) -> str:
+    return f"model@{read_training(out).best_stage_name}"
+
+
 class Rig:
     """A folder of jobs, a task, and executors written on the spot."""
 
@@ -92,11 +96,13 @@ class Rig:
         path.write_text(textwrap.dedent(text))
         return [sys.executable, str(path)]
 
-    def run(self, name: str, text: str, task: Task | None = None, **options: object):
-        return self.jobs.run(name, task or self.task(), command=self.command(text), read=read_training, **options)
+    def run(self, name: str, text: str, task: Task | None = None, *, isolation=None, **options: object):
+        launch = Launch(command=tuple(self.command(text)), isolation=Isolation.of(isolation or {}))
+        record = self.jobs.run(name, task or self.task(), launch=launch, ingest=lambda out: ref(out), **options)
+        return read_training(record.out_dir)
 
     def start(self, name: str, text: str, task: Task | None = None):
-        return self.jobs.start(name, task or self.task(), command=self.command(text))
+        return self.jobs.start(name, task or self.task(), launch=Launch(command=tuple(self.command(text))))
 
     def n_runs(self, name: str) -> int:
         return len((self.jobs.directory / name / "out/runs").read_text().splitlines())
@@ -204,7 +210,7 @@ def test_case_43_progress_never_goes_back_and_garbage_is_passed_over(rig):
 
 def test_case_43_a_job_past_its_time_limit_has_failed(rig):
     with pytest.raises(JobFailed, match=r"time limit of 0\.3 s"):
-        rig.run("a", HANG, limit_seconds=0.3)
+        rig.run("a", HANG, isolation={"seconds": 0.3})
     assert rig.jobs.attach("a").state == "failed"
 
 
@@ -302,11 +308,11 @@ def test_an_export_that_fails_leaves_no_job(rig):
 
 def test_case_39_what_cannot_work_is_refused_before_anything_is_written(rig):
     with pytest.raises(PreflightFailed, match="was not found"):
-        rig.jobs.start("a", rig.task(), command=["no-such-program"])
+        rig.jobs.start("a", rig.task(), launch=Launch(command=("no-such-program",)))
     with pytest.raises(PreflightFailed, match="export_format"):
         rig.run("a", GOOD, rig.task(export_format="yolo:raw"))
     with pytest.raises(PreflightFailed, match="no runner 'ssh'"):
-        rig.run("a", GOOD, runner="ssh")
+        rig.jobs.start("a", rig.task(), launch=Launch(runner="ssh"))
     assert not (rig.jobs.directory / "a").exists()
 
 
@@ -355,7 +361,7 @@ def test_jobs_are_listed_newest_first_with_their_states(rig):
     (rig.jobs.directory / "broken").mkdir()
     (rig.jobs.directory / "broken/job.json").write_text("{")
     frame = rig.jobs.to_frame()
-    assert frame["job"].tolist() == ["second", "first"]
+    assert frame["id"].tolist() == ["second", "first"]
     assert frame["state"].tolist() == ["failed", "done"]
     assert isinstance(frame["created"].dtype, pd.DatetimeTZDtype)
     with pytest.raises(JobError, match="no job 'third'"):
@@ -378,7 +384,7 @@ def test_case_69_names_in_a_command_are_never_read_by_a_shell(rig):
     mark = rig.folder / "ran"
     hostile = f'"; touch {mark}; $(touch {mark}) `touch {mark}`'
     text = "import sys; print(sys.argv[1])"
-    rig.jobs.start("a", rig.task(note=hostile), command=[*rig.command(text), hostile])
+    rig.jobs.start("a", rig.task(note=hostile), launch=Launch(command=(*rig.command(text), hostile)))
     rig.jobs.wait("a")
     assert rig.jobs.log("a") == hostile
     assert not mark.exists()

@@ -14,9 +14,9 @@ import psutil
 import pytest
 
 from ymir_nb.backend.errors import JobFailed, PreflightFailed
-from ymir_nb.backend.failures import explain, first_error, last_lines
-from ymir_nb.backend.runners import RUNNERS, process, supervisor
-from ymir_nb.backend.runners.base import RunState
+from ymir_nb.backend.failures import LOG_FILE, explain, first_error, last_lines
+from ymir_nb.backend.runners import RUNNERS, capped_log, process, processes
+from ymir_nb.backend.runners.base import ENGINE_STOPPED, OUT_OF_MEMORY, Isolation, Launch, RunState
 from ymir_nb.backend.runners.process import ProcessRunner
 
 RUNNER = ProcessRunner()
@@ -38,8 +38,8 @@ def script(job: Path, text: str) -> list[str]:
     return [sys.executable, str(path)]
 
 
-def start(job: Path, text: str, *, limit_seconds: float | None = None, env: dict[str, str] | None = None) -> None:
-    RUNNER.start(job, script(job, text), env=env or {}, limit_seconds=limit_seconds)
+def start(job: Path, text: str, *, env: dict[str, str] | None = None, **isolation: float) -> None:
+    RUNNER.start(job, Launch(command=tuple(script(job, text)), env=env or {}, isolation=Isolation.of(isolation)))
 
 
 def ended(job: Path, *, seconds: float = 15) -> RunState:
@@ -55,7 +55,7 @@ def until(true, *, seconds: float = 15) -> None:
 
 
 def log(job: Path) -> str:
-    return (job / "out" / process.LOG_NAME).read_text(errors="replace")
+    return (job / "out" / LOG_FILE).read_text(errors="replace")
 
 
 def alive(pid: int) -> bool:
@@ -113,9 +113,9 @@ def test_a_path_with_a_blank_is_reached_through_a_link_without_one(tmp_path, mon
 def test_a_program_that_is_not_there_is_refused_beforehand_and_reported_afterwards(job):
     for command in ([], ["no-such-program"]):
         with pytest.raises(PreflightFailed, match="was not found"):
-            RUNNER.preflight(command)
-    RUNNER.preflight([sys.executable])
-    RUNNER.start(job, ["no-such-program"], env={}, limit_seconds=None)
+            RUNNER.preflight(Launch(command=tuple(command)))
+    RUNNER.preflight(Launch(command=(sys.executable,)))
+    RUNNER.start(job, Launch(command=("no-such-program",)))
     state = RUNNER.poll(job)
     assert (state.phase, state.code) == ("exited", 127)
     assert "could not be started" in explain(job / "out", state)
@@ -124,25 +124,24 @@ def test_a_program_that_is_not_there_is_refused_beforehand_and_reported_afterwar
 def test_case_42_a_log_that_is_a_link_is_not_written_through(job):
     victim = job / "victim"
     victim.write_text("mine")
-    (job / "out" / process.LOG_NAME).symlink_to(victim)
+    (job / "out" / LOG_FILE).symlink_to(victim)
     with pytest.raises(JobFailed, match="could not be started"):
         start(job, "print('x')")
     assert victim.read_text() == "mine"
 
 
-def test_case_43_a_flood_of_output_is_capped_and_its_end_kept(job, monkeypatch):
-    monkeypatch.setattr(process, "LOG_BYTES", 100_000)
-    start(job, "print('first'); [print('x' * 999) for _ in range(20_000)]; print('last')")
+def test_case_43_a_flood_of_output_is_capped_and_its_end_kept(job):
+    start(job, "print('first'); [print('x' * 999) for _ in range(20_000)]; print('last')", log_bytes=100_000)
     assert ended(job).code == 0
     text = log(job)
     assert text.startswith("first\n")
     assert text.endswith("last\n")
-    assert len(text) < 100_000 + supervisor.TAIL_BYTES + 200
+    assert len(text) < 100_000 + capped_log.TAIL_BYTES + 200
     assert "bytes left out" in text
 
 
 def test_case_43_the_time_limit_ends_an_executor_that_hangs_and_floods(job):
-    start(job, "while True: print('x' * 1000)", limit_seconds=0.5)
+    start(job, "while True: print('x' * 1000)", seconds=0.5)
     state = ended(job)
     assert state.reason == "time limit of 0.5 s"
     assert "time limit" in explain(job / "out", state)
@@ -170,7 +169,7 @@ def test_case_43_cancel_ends_a_tree_that_ignores_sigterm_forks_and_leaves_its_se
     until(lambda: "ready" in log(job))
     token = json.loads((job / "run.json").read_text())["token"]
     pid = json.loads((job / "run.json").read_text())["supervisor"]["pid"]
-    tree = supervisor.members(pid, token)
+    tree = processes.members(pid, token)
     assert len(tree) == 4
     begin = time.monotonic()
     RUNNER.cancel(job)
@@ -185,7 +184,7 @@ def test_what_an_executor_leaves_running_ends_with_it(job):
     start(job, "import subprocess, sys; subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])")
     assert ended(job).code == 0
     token = json.loads((job / "run.json").read_text())["token"]
-    assert supervisor.members(None, token) == []
+    assert processes.members(None, token) == []
 
 
 def test_cancel_works_when_the_supervisor_does_not_answer(job, monkeypatch):
@@ -204,7 +203,7 @@ def test_case_45_a_killed_supervisor_is_seen_and_its_executor_goes_with_it(job):
     code = "import time; time.sleep(600)"
     start(job, f"import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', {code!r}]); time.sleep(600)")
     run = json.loads((job / "run.json").read_text())
-    until(lambda: len(supervisor.members(run["supervisor"]["pid"], run["token"])) == 2)
+    until(lambda: len(processes.members(run["supervisor"]["pid"], run["token"])) == 2)
     os.kill(run["supervisor"]["pid"], signal.SIGKILL)
     until(lambda: RUNNER.poll(job).phase == "vanished")
     assert "machine stopped" in explain(job / "out", RUNNER.poll(job))
@@ -212,7 +211,7 @@ def test_case_45_a_killed_supervisor_is_seen_and_its_executor_goes_with_it(job):
         until(lambda: not alive(run["executor"]), seconds=2)
     RUNNER.cancel(job)
     assert RUNNER.poll(job).reason == "lost"
-    until(lambda: not supervisor.members(None, run["token"]))
+    until(lambda: not processes.members(None, run["token"]))
 
 
 def test_case_45_an_executor_outlives_the_process_that_started_it(job, tmp_path):
@@ -220,8 +219,8 @@ def test_case_45_an_executor_outlives_the_process_that_started_it(job, tmp_path)
     starter = f"""
         import os
         from pathlib import Path
-        from ymir_nb.backend.runners.process import ProcessRunner
-        ProcessRunner().start(Path({str(job)!r}), {command!r}, env={{}}, limit_seconds=None)
+        from ymir_nb.backend.runners import Launch, ProcessRunner
+        ProcessRunner().start(Path({str(job)!r}), Launch(command=tuple({command!r})))
         os.kill(os.getpid(), 9)
     """
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(starter)], check=False)
@@ -240,8 +239,8 @@ def test_a_later_process_with_the_same_id_is_not_taken_for_the_job(job):
     assert RUNNER.poll(job).phase == "vanished"
     (job / "run.json").write_text(json.dumps(run))
     assert RUNNER.poll(job).phase == "running"
-    assert supervisor.identity(own) == supervisor.identity(own) != ""
-    assert supervisor.identity(2**22 + 5) == ""
+    assert processes.identity(own) == processes.identity(own) != ""
+    assert processes.identity(2**22 + 5) == ""
 
 
 def test_a_second_start_forgets_the_first(job):
@@ -260,8 +259,10 @@ def test_the_process_runner_is_registered():
     ("state", "said"),
     [
         (RunState("exited", 3), "exit code 3"),
-        (RunState("exited", -9), "ran out of memory"),
-        (RunState("exited", 137), "ran out of memory"),
+        (RunState("exited", -9), "was killed (signal 9"),
+        (RunState("exited", 137), "was killed (signal 9"),
+        (RunState("exited", 137, reason=OUT_OF_MEMORY), "memory ran out"),
+        (RunState("exited", 137, reason=ENGINE_STOPPED), "engine was stopped"),
         (RunState("exited", -11), "SIGSEGV"),
         (RunState("exited", None, reason="cancelled"), "asked for it"),
         (RunState("vanished"), "machine stopped"),
@@ -272,7 +273,7 @@ def test_case_44_ends_of_different_kinds_have_different_words(tmp_path, state, s
 
 
 def test_the_first_real_error_line_is_found_in_a_long_log(tmp_path):
-    path = tmp_path / process.LOG_NAME
+    path = tmp_path / LOG_FILE
     lines = ["loading, 0 errors found", "Traceback (most recent call last):", "torch.OutOfMemoryError: CUDA is full"]
     path.write_text("\n".join([*lines, "ValueError: later", *(f"bye {n}" for n in range(30)), "  5%|x\r 10%|xx\n\n"]))
     assert first_error(path) == "torch.OutOfMemoryError: CUDA is full"

@@ -187,12 +187,11 @@ def write_in(
             raise PreflightFailed(
                 f"the job's folder {root!r} has a blank in its path, at which executors split. Move the workspace."
             )
-    in_dir, out_dir = job_dir / "in", job_dir / "out"
+    in_dir = job_dir / "in"
     in_dir.mkdir(parents=True)
     for folder in (in_dir / "annotations", in_dir / "predictions", in_dir / "models"):
         folder.mkdir()
-    for folder in (out_dir / "models", out_dir / "tensorboard"):
-        folder.mkdir(parents=True)
+    make_out(job_dir)
     assets = {role: _export_images(in_dir / "assets", dataset) for role, dataset in task.datasets.items()}
     if task.training:
         _write_training_indices(in_dir, in_root, task, assets)
@@ -201,6 +200,12 @@ def write_in(
     model_paths = _write_model(in_dir / "models", task, in_root)
     _write_yaml(in_dir / "config.yaml", _config(task, model_paths))
     _write_yaml(in_dir / "env.yaml", _env(task, in_root, out_root, manifest_file))
+
+
+def make_out(job_dir: Path) -> None:
+    """Make the folders of ``out/`` that an executor finds."""
+    for folder in ("models", "tensorboard"):
+        (job_dir / "out" / folder).mkdir(parents=True)
 
 
 def _check_classes(task: Task) -> None:

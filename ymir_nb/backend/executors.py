@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -16,6 +17,7 @@ import yaml
 from ymir_nb.backend.errors import ExecutorNotFound, PreflightFailed
 from ymir_nb.backend.names import check_name
 from ymir_nb.backend.objects import write_atomically
+from ymir_nb.backend.runners.base import Isolation, Launch
 from ymir_nb.backend.store import Store
 
 KINDS = ("training", "mining", "infer")
@@ -40,19 +42,48 @@ class Executor:
         Editable parameters with their defaults, for each of ``training``, ``mining`` and ``infer`` that it offers.
     object_type : int
         2 detection, 3 semantic and 4 instance segmentation.
-    runner : str
-        How it is run: a key of `runners.RUNNERS`.
+    image : str
+        Name of an image, for one that runs in a container.
+    digest : str
+        The image's id, to which it is pinned.
+    isolation : Isolation
+        What it may do.
     """
 
     name: str
-    command: tuple[str, ...]
+    command: tuple[str, ...] = ()
     templates: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     object_type: int = 2
-    runner: str = "process"
+    image: str = ""
+    digest: str = ""
+    isolation: Isolation = field(default_factory=Isolation)
 
-    def argv(self) -> list[str]:
-        """Give the command as it is run."""
-        return [sys.executable if part == PYTHON else part for part in self.command]
+    @property
+    def runner(self) -> str:
+        """How it is run: a key of `runners.RUNNERS`."""
+        return "docker" if self.image else "process"
+
+    def launch(self, config: Mapping[str, Any]) -> Launch:
+        """Say how it is started for a run with this config, which names GPUs and shared memory.
+
+        Raises
+        ------
+        PreflightFailed
+            ``gpu_count`` or ``shm_size`` cannot be understood.
+        """
+        return Launch(
+            runner=self.runner,
+            command=tuple(sys.executable if part == PYTHON else part for part in self.command),
+            image=self.image,
+            digest=self.digest,
+            isolation=self.isolation,
+            n_gpus=gpu_count(config),
+            shm_bytes=_bytes_of(config.get("shm_size")),
+        )
+
+    def start(self) -> list[str]:
+        """Name what is started: the image's digest, or the command."""
+        return [self.digest or self.image, *self.command] if self.image else list(self.command)
 
     def config(self, kind: str, parameters: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Give the config of one run: the template's defaults under the caller's parameters.
@@ -145,7 +176,6 @@ class ExecutorBook:
         with self._store.lock():
             rows = self._rows()
             rows[name] = {
-                "runner": executor.runner,
                 "command": list(executor.command),
                 "object_type": executor.object_type,
                 "templates": {kind: dict(template) for kind, template in executor.templates.items()},
@@ -155,14 +185,14 @@ class ExecutorBook:
         return executor
 
     def to_frame(self) -> pd.DataFrame:
-        """List the executors: columns name, runner, offers, command."""
+        """List the executors: columns name, runner, offers, starts."""
         known = self._read().values()
         return pd.DataFrame(
             {
                 "name": [e.name for e in known],
                 "runner": [e.runner for e in known],
                 "offers": [", ".join(e.templates) for e in known],
-                "command": [shlex.join(e.command) for e in known],
+                "starts": [e.image or shlex.join(e.command) for e in known],
             }
         )
 
@@ -170,7 +200,13 @@ class ExecutorBook:
         known = {BUILTIN: builtin()}
         for name, row in self._rows().items():
             known[name] = Executor(
-                name, tuple(row["command"]), row.get("templates") or {}, int(row.get("object_type", 2)), row["runner"]
+                name,
+                tuple(row.get("command") or ()),
+                row.get("templates") or {},
+                int(row.get("object_type", 2)),
+                image=row.get("image", ""),
+                digest=row.get("digest", ""),
+                isolation=Isolation.of(row.get("isolation") or {}),
             )
         return known
 
@@ -205,6 +241,33 @@ def _read_manual(directory: Path) -> tuple[dict[str, dict[str, Any]], int]:
         raise PreflightFailed(f"{directory} holds no template of an executor. It needs one or more of {names}.")
     object_type = (_mapping(directory / "manifest.yaml") or {}).get("object_type", 2)
     return offered, int(object_type[0] if isinstance(object_type, list) else object_type)
+
+
+def gpu_count(config: Mapping[str, Any]) -> int:
+    """Give how many GPUs a config asks for.
+
+    Raises
+    ------
+    PreflightFailed
+        It is no count.
+
+    Examples
+    --------
+    >>> gpu_count({"gpu_count": 2})
+    2
+    """
+    count = config.get("gpu_count") or 0
+    if isinstance(count, bool) or not isinstance(count, int) or count < 0:
+        raise PreflightFailed(f"gpu_count is {count!r}; it must be a whole number from 0 (0: on the CPU).")
+    return count
+
+
+def _bytes_of(size: Any) -> int:
+    """Read a size as Docker does: ``16G``, ``512m``, or bytes; nothing is 0."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?)i?b?", str(size or 0).strip().lower())
+    if found is None:
+        raise PreflightFailed(f"shm_size is {size!r}; it must be a size such as 16G or 512m.")
+    return int(float(found[1]) * 1024 ** " kmgt".index(found[2] or " "))
 
 
 def _is_number(value: Any) -> bool:

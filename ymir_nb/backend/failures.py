@@ -7,7 +7,7 @@ import signal
 from pathlib import Path
 
 from ymir_nb.backend.monitor import read_monitor
-from ymir_nb.backend.runners.base import CANCELLED, LOST, RunState
+from ymir_nb.backend.runners.base import CANCELLED, ENGINE_STOPPED, LOST, OUT_OF_MEMORY, RunState
 from ymir_nb.backend.untrusted import read_head, read_tail
 
 LOG_FILE = "ymir-executor-out.log"
@@ -64,16 +64,21 @@ def last_lines(path: Path, *, n_lines: int) -> list[str]:
     return lines[-n_lines:] if n_lines > 0 else []
 
 
+_MEANINGS = {
+    CANCELLED: "somebody asked for it.",
+    LOST: "its supervisor was killed, or the machine stopped. Start it again: ymir-nb jobs retry.",
+    ENGINE_STOPPED: f"{ENGINE_STOPPED}. Start it again: ymir-nb jobs retry.",
+    OUT_OF_MEMORY: f"{OUT_OF_MEMORY}. Give it more (memory_bytes), or let it work on fewer images at a time.",
+}
+
+
 def _ending(run: RunState) -> str:
     """Say how a run ended."""
-    if run.reason == CANCELLED:
-        return "somebody asked for it."
-    if run.reason == LOST or run.phase == "vanished":
-        return "its supervisor was killed, or the machine stopped. Start it again."
-    if run.reason:
-        return f"{run.reason}."
+    reason = LOST if run.phase == "vanished" else run.reason
+    if reason:
+        return _MEANINGS.get(reason, f"{reason}.")
     if run.code in (-9, 137):
-        return "it was killed (signal 9, exit code 137), most often since the machine ran out of memory."
+        return "it was killed (signal 9, exit code 137)."
     if run.code is not None and run.code < 0:
         return f"it was ended by {signal.Signals(-run.code).name} (exit code {128 - run.code})."
     return f"exit code {run.code}."

@@ -11,13 +11,13 @@ import pandas as pd
 
 from ymir_nb.backend import contract
 from ymir_nb.backend.dataset import Dataset
-from ymir_nb.backend.detections import Detections, read_infer
+from ymir_nb.backend.detections import read_infer
 from ymir_nb.backend.errors import PreflightFailed
-from ymir_nb.backend.executors import ExecutorBook
+from ymir_nb.backend.executors import ExecutorBook, gpu_count
 from ymir_nb.backend.jobs import Jobs, Watch
 from ymir_nb.backend.models import open_model
 from ymir_nb.backend.names import work_id
-from ymir_nb.backend.results import MiningScores, read_mining
+from ymir_nb.backend.results import read_mining
 from ymir_nb.backend.workspace import Workspace
 
 
@@ -112,7 +112,7 @@ def run_inference(
         config = {**chosen.config("mining", given["mining"]), **config, **given["mining"]}
     name = f"{images.ref.partition('@')[0]}.{chosen_model.ref.partition('@')[0]}"
     parents = [images.ref, f"models/{chosen_model.ref}"]
-    order = {"config": config, "mining": mining, "executor": list(chosen.command)}
+    order = {"config": config, "mining": mining, "executor": chosen.start()}
     task = contract.Task(
         task_id=work_id(f"infer-{name}", order, workspace.lineage(parents)),
         class_names=chosen_model.labels,
@@ -121,22 +121,47 @@ def run_inference(
         mining=mining,
         candidates=images,
         model=chosen_model.package(),
+        gpu_id=",".join(map(str, range(gpu_count(config)))),
     )
 
-    def read(out: Path) -> tuple[Detections, MiningScores | None]:
+    def ingest(out: Path) -> str:
+        made = workspace.store.made_by(task.task_id, "predictions", name)
+        if made is not None:
+            return made.ref
         found = read_infer(out, images.images, chosen_model.labels)
-        return found, read_mining(out, images.images) if mining else None
-
-    found, mined = Jobs.of(workspace).run(
-        task.task_id, task, command=chosen.argv(), runner=chosen.runner, read=read, watch=watch
-    )
-    strange = [label for label in chosen_model.labels if label not in workspace.labels]
-    if strange:
-        raise PreflightFailed(
-            f"the model's labels {', '.join(strange)} are not in labels.yaml. Add them: ymir-nb label add"
+        if mining:
+            read_mining(out, images.images)  # before anything is saved: a result with one fault is not used at all
+        strange = [label for label in chosen_model.labels if label not in workspace.labels]
+        if strange:
+            raise PreflightFailed(
+                f"the model's labels {', '.join(strange)} are not in labels.yaml. Add them: ymir-nb label add"
+            )
+        predictions = Dataset.of(images.images, found.annotations, labels=chosen_model.labels, media=images.media)
+        saved = workspace.save(
+            predictions,
+            name,
+            operation="infer",
+            parameters=given["infer"],
+            parents=parents,
+            details={"job": task.task_id},
+            shelf="predictions",
         )
-    predictions = Dataset.of(images.images, found.annotations, labels=chosen_model.labels, media=images.media)
-    saved = workspace.save(
-        predictions, name, operation="infer", parameters=given["infer"], parents=parents, shelf="predictions"
+        return saved.ref
+
+    asked = {
+        "dataset": images.ref,
+        "model": chosen_model.ref,
+        "mining": mining,
+        "executor": chosen.name,
+        "parameters": given,
+    }
+    record = Jobs.of(workspace).run(
+        task.task_id,
+        task,
+        launch=chosen.launch(config),
+        ingest=ingest,
+        asked={"flow": "infer", "arguments": asked},
+        watch=watch,
     )
-    return Inference(saved, mined.scores if mined else None)
+    scores = read_mining(record.out_dir, images.images).scores if mining else None
+    return Inference(workspace.predictions(record.result), scores)

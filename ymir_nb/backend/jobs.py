@@ -11,11 +11,11 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 from filelock import FileLock, Timeout
@@ -27,24 +27,24 @@ from ymir_nb.backend.monitor import read_monitor
 from ymir_nb.backend.names import check_name
 from ymir_nb.backend.objects import write_atomically
 from ymir_nb.backend.progress import bar
-from ymir_nb.backend.runners import RUNNERS
-from ymir_nb.backend.runners.base import CANCELLED, LOST, RunState
+from ymir_nb.backend.runners import RUNNERS, Runner
+from ymir_nb.backend.runners.base import CANCELLED, ENGINE_STOPPED, LOST, Isolation, Launch, RunState
 
 if TYPE_CHECKING:
     from ymir_nb.backend.workspace import Workspace
 
 __all__ = ["JobRecord", "Jobs", "Watch", "bar"]
 
-State = Literal["queued", "running", "done", "failed", "cancelled", "interrupted"]
+State = Literal["queued", "running", "lost", "done", "failed", "cancelled", "interrupted"]
 Watch = Callable[[float, str], None] | None
 """Gets the share of a job that is done, in [0, 1], and a few words; None where nobody looks."""
-Result = TypeVar("Result")
 
 JOB_FILE = "job.json"
 CANCEL_FILE = "cancel"
 PREVIOUS = ".previous"
 KEPT_INPUTS = frozenset({"config.yaml", "env.yaml"})
 _ENDED = frozenset({"done", "failed", "cancelled", "interrupted"})
+_GOING_ON = ("queued", "running", "lost")
 
 
 @dataclass(frozen=True)
@@ -55,12 +55,14 @@ class JobRecord:
     ----------
     id : str
         Its name.
-    state : {"queued", "running", "done", "failed", "cancelled", "interrupted"}
-        ``interrupted``: its machine or supervisor stopped, or it never came to start.
+    state : {"queued", "running", "lost", "done", "failed", "cancelled", "interrupted"}
+        ``lost``: the engine that runs it does not answer; ``interrupted``: its machine, engine or
+        supervisor stopped, or it never came to start.
     kind : str
         ``training``, ``mining``, ``infer`` or ``mining+infer``.
-    runner : str
-        A key of `runners.RUNNERS`.
+    launch : mapping
+        How it is started, `Launch.to_dict`: its runner, image and digest, and what of the isolation
+        is loosened or tightened.
     digest : str
         Hash of everything that goes in; equal digests mean the same work.
     directory : Path
@@ -72,19 +74,31 @@ class JobRecord:
     fraction : float
         Share that is done, in [0, 1].
     message : str
-        Why it failed; empty otherwise.
+        Why it failed, or what is odd about it; empty otherwise.
+    asked : mapping
+        ``flow`` and ``arguments``: the function that asked for it, so that whoever notices its end can
+        take its result in; empty where nobody but the caller can.
+    result : str
+        Reference of the version that its result was saved as; empty until then.
     """
 
     id: str
     state: State
     kind: str
-    runner: str
+    launch: Mapping[str, Any]
     digest: str
     directory: Path
     created: float
     seconds: float = 0.0
     fraction: float = 0.0
     message: str = ""
+    asked: Mapping[str, Any] = field(default_factory=dict)
+    result: str = ""
+
+    @property
+    def runner(self) -> str:
+        """A key of `runners.RUNNERS`."""
+        return str(self.launch["runner"])
 
     @property
     def out_dir(self) -> Path:
@@ -128,13 +142,12 @@ class Jobs:
         job_id: str,
         task: contract.Task,
         *,
-        command: Sequence[str],
-        read: Callable[[Path], Result],
-        runner: str = "process",
-        limit_seconds: float | None = None,
+        launch: Launch,
+        ingest: Callable[[Path], str],
+        asked: Mapping[str, Any] | None = None,
         watch: Watch = None,
-    ) -> Result:
-        """Do work in an executor and read its result; work that is done is not done again.
+    ) -> JobRecord:
+        """Do work in an executor and take its result in; work that is done is not done again.
 
         Parameters
         ----------
@@ -142,22 +155,19 @@ class Jobs:
             Names the work; the same name and the same inputs mean the same work.
         task : contract.Task
             What to do.
-        command : sequence of str
-            The executor's program and arguments.
-        read : callable
-            Turns ``out`` into a result, such as `results.read_training`. A ProtocolViolated from it
-            makes the job a failed one.
-        runner : str, default "process"
-            A key of `runners.RUNNERS`.
-        limit_seconds : float, optional
-            Wall-clock time after which the executor is ended.
+        launch : Launch
+            How its executor is started.
+        ingest : callable
+            As `ingest`.
+        asked : mapping, optional
+            As in `JobRecord`.
         watch : callable, optional
             Called with the share done and a few words.
 
         Returns
         -------
-        object
-            What `read` returns.
+        JobRecord
+            With its `result`.
 
         Raises
         ------
@@ -168,30 +178,39 @@ class Jobs:
         ProtocolViolated
             It ended well and left what the contract forbids.
         """
-        self.start(job_id, task, command=command, runner=runner, limit_seconds=limit_seconds)
-        record = self.wait(job_id, watch=watch)
-        try:
-            result = read(record.out_dir)
-        except ProtocolViolated as error:
-            with self._lock(job_id):
-                if self._is_current(record):
-                    self._save(replace(record, state="failed", message=str(error)))
-            raise ProtocolViolated(
-                f"{record.kind} job {job_id!r}: {error} Log: {record.log_path}", error.faults
-            ) from error
-        with self._lock(job_id):
-            if self._is_current(record):
-                _tidy(record.directory / "in")
-        return result
+        self.start(job_id, task, launch=launch, asked=asked)
+        return self.ingest(self.wait(job_id, watch=watch), ingest)
+
+    def ingest(self, record: JobRecord, ingest: Callable[[Path], str]) -> JobRecord:
+        """Take the result of a job that is done in, one process at a time.
+
+        Parameters
+        ----------
+        record : JobRecord
+            Of a job that is done.
+        ingest : callable
+            Reads ``out``, saves what it finds, and gives the reference of what it saved, or of what was
+            saved before. A ProtocolViolated from it makes the job a failed one.
+
+        Returns
+        -------
+        JobRecord
+            With its `result`.
+        """
+        with self._lock(f"{record.id}.result"):
+            try:
+                done = replace(record, result=ingest(record.out_dir))
+            except ProtocolViolated as error:
+                self._update(record, replace(record, state="failed", message=str(error)))
+                raise ProtocolViolated(
+                    f"{record.kind} job {record.id!r}: {error} Log: {record.log_path}", error.faults
+                ) from error
+            self._update(record, done)
+            _tidy(record.directory / "in")
+            return done
 
     def start(
-        self,
-        job_id: str,
-        task: contract.Task,
-        *,
-        command: Sequence[str],
-        runner: str = "process",
-        limit_seconds: float | None = None,
+        self, job_id: str, task: contract.Task, *, launch: Launch, asked: Mapping[str, Any] | None = None
     ) -> JobRecord:
         """Start a job and come back at once; one that runs or is done with the same inputs is left alone.
 
@@ -200,41 +219,83 @@ class Jobs:
         Raises
         ------
         PreflightFailed
-            The task or command cannot work (see `contract.preflight`), or a job of this name runs
-            with other inputs.
+            The task cannot work or its executor cannot be started (see `contract.preflight`), or a job
+            of this name runs with other inputs.
         """
         check_name(job_id, what="job")
-        if runner not in RUNNERS:
-            raise PreflightFailed(f"there is no runner {runner!r}; there is {', '.join(sorted(RUNNERS))}.")
-        digest = hashlib.sha256(json.dumps([task.digest(), list(command), runner]).encode()).hexdigest()
+        runner = _runner(launch.runner)
+        words = [task.digest(), launch.runner, list(launch.command), launch.digest or launch.image]
+        digest = hashlib.sha256(json.dumps(words).encode()).hexdigest()
         with self._lock(job_id):
             stored = self._load(job_id)
             known = None if stored is None else self._refresh(stored, locked=True)
-            if known is not None and known.digest == digest and known.state in ("running", "done"):
+            if known is not None and known.digest == digest and known.state in (*_GOING_ON, "done"):
                 return known
-            if known is not None and known.state == "running":
+            if known is not None and known.state in _GOING_ON:
                 raise PreflightFailed(
-                    f"job {job_id!r} is running with other inputs. Wait for it, or end it: ymir-nb jobs cancel {job_id}"
+                    f"job {job_id!r} is {known.state} with other inputs. Wait for it, or end it: "
+                    f"ymir-nb jobs cancel {job_id}"
                 )
-            RUNNERS[runner].preflight(command)
+            runner.preflight(launch)
             contract.preflight(task)
             self._set_aside(known, job_id)
             record = JobRecord(
-                job_id, "queued", task.kind, runner, digest, self.directory / job_id, created=time.time()
+                job_id,
+                "queued",
+                task.kind,
+                launch.to_dict(),
+                digest,
+                self.directory / job_id,
+                created=time.time(),
+                asked=dict(asked or {}),
             )
             self._save(record)
             try:
-                in_root, out_root = RUNNERS[runner].roots(record.directory)
+                in_root, out_root = runner.roots(record.directory)
                 contract.write_in(record.directory, task, in_root=in_root, out_root=out_root)
                 if (record.directory / CANCEL_FILE).exists():
                     raise JobFailed(f"{task.kind} job {job_id!r} was cancelled before it started.")
-                RUNNERS[runner].start(record.directory, command, env={}, limit_seconds=limit_seconds)
+                runner.start(record.directory, launch)
             except BaseException:  # nothing runs: half an export is of no use to anybody
                 shutil.rmtree(record.directory)
                 raise
-            started = self._refresh(record, locked=True)
-            self._save(started)
-            return started
+            return self._begun(record)
+
+    def retry(self, job_id: str) -> JobRecord:
+        """Start a job that failed, was cancelled or interrupted again, with the very inputs that it had.
+
+        What it left is set aside to ``.previous/<id>``.
+
+        Raises
+        ------
+        JobError
+            It runs, or is done, or its inputs are gone.
+        PreflightFailed
+            Its executor cannot be started now.
+        """
+        with self._lock(check_name(job_id, what="job")):
+            stored = self._load(job_id)
+            if stored is None:
+                raise JobError(f"there is no job {job_id!r} in {self.directory}. List them: ymir-nb jobs list")
+            known = self._refresh(stored, locked=True)
+            if known.state in (*_GOING_ON, "done"):
+                raise JobError(f"job {job_id!r} is {known.state}; there is nothing to try again.")
+            if not (known.directory / "in" / "assets").is_dir():
+                raise JobError(f"the inputs of job {job_id!r} are gone. Ask for its work again, as the first time.")
+            launch = Launch.from_dict(known.launch)
+            _runner(launch.runner).preflight(launch)
+            self._reap(known)
+            former = self.directory / PREVIOUS / job_id
+            shutil.rmtree(former, ignore_errors=True)
+            former.mkdir(parents=True)
+            for path in known.directory.iterdir():
+                if path.name != "in":
+                    path.replace(former / path.name)
+            contract.make_out(known.directory)
+            record = replace(known, state="queued", created=time.time(), seconds=0.0, fraction=0.0, message="")
+            self._save(record)
+            _runner(launch.runner).start(record.directory, launch)
+            return self._begun(record)
 
     def wait(self, job_id: str, watch: Watch = None, *, poll_seconds: float = 0.1) -> JobRecord:
         """Wait for a job's end. Ctrl-C stops the waiting, not the job.
@@ -261,7 +322,8 @@ class Jobs:
             while (record := self.attach(job_id)).state not in _ENDED:
                 furthest = max(furthest, record.fraction)
                 if watch is not None:
-                    watch(furthest, f"{record.kind}, {record.state} {record.seconds:.0f} s")
+                    said = f"; {record.message}" if record.message else ""
+                    watch(furthest, f"{record.kind}, {record.state} {record.seconds:.0f} s{said}")
                 time.sleep(poll_seconds)
         except KeyboardInterrupt:
             raise KeyboardInterrupt(
@@ -289,32 +351,36 @@ class Jobs:
             raise JobError(f"there is no job {job_id!r} in {self.directory}. List them: ymir-nb jobs list")
         fresh = self._refresh(record)
         if fresh.state in _ENDED and record.state not in _ENDED:
-            with self._lock(job_id):
-                if self._is_current(record):
-                    self._reap(fresh)
-                    self._save(fresh)
+            self._reap(fresh)
+            self._update(record, fresh)
         return fresh
 
     def cancel(self, job_id: str) -> JobRecord:
         """End a job and everything its executor started, within ten seconds; one that ended is left as it is."""
         record = self.attach(job_id)
-        if record.state == "queued":  # somebody is writing its inputs, and looks for this file then
+        if record.state == "queued":  # where somebody is writing its inputs, he looks for this file then
             (record.directory / CANCEL_FILE).touch()
-        elif record.state == "running":
-            RUNNERS[record.runner].cancel(record.directory)
+        if record.state in _GOING_ON:
+            _runner(record.runner).cancel(record.directory)
         return self.attach(job_id)
 
     def log(self, job_id: str, *, n_lines: int = 50) -> str:
         """Give the last lines that a job's executor said."""
         return "\n".join(last_lines(self.attach(job_id).log_path, n_lines=n_lines))
 
-    def to_frame(self) -> pd.DataFrame:
-        """List the jobs, newest first: columns job, kind, state, fraction, seconds, created, message."""
+    def sweep(self) -> list[str]:
+        """End what jobs that are over left running, and give its names: containers, processes."""
+        return [name for runner in RUNNERS.values() for name in runner.sweep(self.directory)]
+
+    def records(self) -> list[JobRecord]:
+        """Give the truth about all jobs, newest first."""
         found = (self._load(path.parent.name) for path in self.directory.glob(f"*/{JOB_FILE}"))
-        records = [self.attach(r.id) for r in found if r is not None]
-        records.sort(key=lambda record: (-record.created, record.id))
-        columns = ("job", "kind", "state", "fraction", "seconds", "created", "message")
-        rows = [(r.id, r.kind, r.state, r.fraction, r.seconds, r.created, r.message) for r in records]
+        return sorted((self.attach(r.id) for r in found if r is not None), key=lambda r: (-r.created, r.id))
+
+    def to_frame(self) -> pd.DataFrame:
+        """List the jobs, newest first: columns id, kind, state, fraction, seconds, created, result, message."""
+        columns = ("id", "kind", "state", "fraction", "seconds", "created", "result", "message")
+        rows = [[getattr(record, column) for column in columns] for record in self.records()]
         frame = pd.DataFrame(rows, columns=list(columns))
         frame["created"] = pd.to_datetime(frame["created"].astype(float), unit="s", utc=True)
         return frame
@@ -327,6 +393,18 @@ class Jobs:
             return JobRecord(**(data | {"id": job_id, "directory": directory}))
         except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError, TypeError):
             return None
+
+    def _update(self, before: JobRecord, after: JobRecord) -> None:
+        """Save what became of a job, unless somebody else has changed or replaced it meanwhile."""
+        with self._lock(before.id):
+            if self._is_current(before):
+                self._save(after)
+
+    def _begun(self, record: JobRecord) -> JobRecord:
+        """Save and give a job that was just started."""
+        started = self._refresh(record, locked=True)
+        self._save(started)
+        return started
 
     def _is_current(self, record: JobRecord) -> bool:
         """Tell whether a job is still as it was read: nobody ended, failed or replaced it since."""
@@ -342,11 +420,11 @@ class Jobs:
         """Hold a record against what its runner knows; `locked` when this process holds the job's lock."""
         if record.state in _ENDED:
             return record
-        run = RUNNERS[record.runner].poll(record.directory)
-        record = replace(record, seconds=run.seconds)
-        if run.phase == "running":
-            seen = read_monitor(record.out_dir / "monitor.txt")
-            return replace(record, state="running", fraction=seen.fraction if seen else 0.0)
+        run = _runner(record.runner).poll(record.directory)
+        record = replace(record, seconds=run.seconds, message="")
+        if run.phase in _WAITING:
+            state, message = _WAITING[run.phase]
+            return replace(record, state=state, message=message or _silence(record), fraction=_fraction(record))
         if run.phase == "absent":
             if not locked and self._is_locked(record.id):  # somebody is writing its inputs
                 return replace(record, state="queued")
@@ -360,7 +438,7 @@ class Jobs:
     def _reap(self, record: JobRecord) -> None:
         """End what a lost supervisor left running."""
         if record.state == "interrupted":
-            RUNNERS[record.runner].cancel(record.directory)
+            _runner(record.runner).cancel(record.directory)
 
     def _set_aside(self, known: JobRecord | None, job_id: str) -> None:
         """Keep the record and output of a former run, without its inputs, and make room."""
@@ -395,7 +473,31 @@ class Jobs:
 
 
 _WORDS: Mapping[str, str] = {"failed": "failed", "cancelled": "was cancelled", "interrupted": "was interrupted"}
-_ENDS: Mapping[str, State] = {CANCELLED: "cancelled", LOST: "interrupted"}
+_WAITING: Mapping[str, tuple[State, str]] = {
+    "queued": ("queued", "it waits for a GPU"),
+    "running": ("running", ""),
+    "unreachable": ("lost", "the container engine does not answer"),
+}
+_ENDS: Mapping[str, State] = {CANCELLED: "cancelled", LOST: "interrupted", ENGINE_STOPPED: "interrupted"}
+
+
+def _runner(name: str) -> Runner:
+    if name not in RUNNERS:
+        raise PreflightFailed(f"there is no runner {name!r}; there is {', '.join(sorted(RUNNERS))}.")
+    return RUNNERS[name]
+
+
+def _fraction(record: JobRecord) -> float:
+    seen = read_monitor(record.out_dir / "monitor.txt")
+    return seen.fraction if seen else 0.0
+
+
+def _silence(record: JobRecord) -> str:
+    """Say that a running job has long said nothing; empty where it speaks, or is young."""
+    most = Isolation.of(record.launch["isolation"]).silent_seconds
+    words = [path.lstat().st_mtime for path in (record.log_path, record.out_dir / "monitor.txt") if path.exists()]
+    silent = min(time.time() - max(words, default=record.created), record.seconds)
+    return f"no word from it for {silent / 60:.0f} minutes" if most and silent > most else ""
 
 
 def _state_of(run: RunState) -> State:

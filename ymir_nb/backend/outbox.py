@@ -5,6 +5,7 @@ Nothing here follows a link, blocks on a pipe or reads more than it was told to.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import stat
@@ -40,6 +41,37 @@ class Limits:
     total_bytes: int = 64 << 30
     yaml_bytes: int = 1 << 18
     table_bytes: int = 1 << 30
+
+
+def measure(directory: Path, *, most_files: int, most_bytes: int) -> tuple[int, int]:
+    """Count what lies in a folder, no further than to what is too much.
+
+    Parameters
+    ----------
+    directory : Path
+        Links in it are counted and not followed; what vanishes meanwhile is passed over.
+    most_files, most_bytes : int
+        Where to stop.
+
+    Returns
+    -------
+    tuple of int
+        Files and folders; their bytes, of a sparse file its full length.
+    """
+    n_files = n_bytes = 0
+    folders = [directory]
+    while folders:
+        with contextlib.suppress(FileNotFoundError, PermissionError), os.scandir(folders.pop()) as entries:
+            for entry in entries:
+                n_files += 1
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(Path(entry.path))
+                else:
+                    with contextlib.suppress(FileNotFoundError):
+                        n_bytes += entry.stat(follow_symlinks=False).st_size
+                if n_files > most_files or n_bytes > most_bytes:
+                    return n_files, n_bytes
+    return n_files, n_bytes
 
 
 @dataclass
@@ -93,20 +125,10 @@ class Outbox:
 
     def check_size(self, faults: Faults) -> None:
         """Fault a folder with too many files or too many bytes; links are neither followed nor minded."""
-        count = total = 0
-        folders = [self.directory]
-        while folders:
-            with os.scandir(folders.pop()) as entries:
-                for entry in entries:
-                    count += 1
-                    total += 0 if entry.is_dir(follow_symlinks=False) else entry.stat(follow_symlinks=False).st_size
-                    if count > self.limits.n_files or total > self.limits.total_bytes:
-                        faults.add(
-                            f"/out holds more than {self.limits.n_files} files or {self.limits.total_bytes} bytes"
-                        )
-                        return
-                    if entry.is_dir(follow_symlinks=False):
-                        folders.append(Path(entry.path))
+        limits = self.limits
+        n_files, n_bytes = measure(self.directory, most_files=limits.n_files, most_bytes=limits.total_bytes)
+        if n_files > limits.n_files or n_bytes > limits.total_bytes:
+            faults.add(f"/out holds more than {limits.n_files} files or {limits.total_bytes} bytes")
 
     def find(self, relative: str, *, limit: int | None = None) -> tuple[Path | None, str]:
         """Find a regular file by its name below ``/out``.

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from ymir_nb.backend import contract, ops, packages
 from ymir_nb.backend.dataset import Dataset
 from ymir_nb.backend.errors import PreflightFailed
-from ymir_nb.backend.executors import ExecutorBook
+from ymir_nb.backend.executors import ExecutorBook, gpu_count
 from ymir_nb.backend.jobs import Jobs, Watch
 from ymir_nb.backend.models import Model, open_model, save_model
 from ymir_nb.backend.names import check_name, work_id
-from ymir_nb.backend.results import TrainingResult, read_training
+from ymir_nb.backend.results import read_training
 from ymir_nb.backend.workspace import Workspace
 
 
@@ -78,7 +79,7 @@ def train(
     parents = [*refs.values(), *([f"models/{base.ref}"] if base else [])]
     given = dict(parameters or {})
     config = chosen.config("training", given)
-    order = {"labels": main, "config": config, "overlap": overlap, "executor": list(chosen.command)}
+    order = {"labels": main, "config": config, "overlap": overlap, "executor": chosen.start()}
     task = contract.Task(
         task_id=work_id(f"train-{name}", order, workspace.lineage(parents)),
         class_names=main,
@@ -87,31 +88,51 @@ def train(
         train=learn,
         val=check,
         model=base.package() if base else None,
+        gpu_id=",".join(map(str, range(gpu_count(config)))),
     )
-    result: TrainingResult = Jobs.of(workspace).run(
+
+    def ingest(out: Path) -> str:
+        made = workspace.store.made_by(task.task_id, "models", name)
+        if made is not None:
+            return made.ref
+        result = read_training(out, object_type=chosen.object_type)
+        info = result.to_info(
+            executor_config={**config, "class_names": list(main), "task_id": task.task_id},
+            task_context={"executor": chosen.name, "src_revs": f"tr:{refs['train']};va:{refs['val']}", "dst_rev": name},
+        )
+        annotated = learn.annotations["label"].isin(main)
+        counts = {"n_images": len(learn), "n_boxes": int(annotated.sum())}
+        saved = save_model(
+            workspace,
+            name,
+            packages.pack(result.files, info),
+            operation="train",
+            executor=chosen.name,
+            parameters=given | {"overlap": overlap},
+            trained_on=refs | counts | {"from": base.ref if base else ""},
+            parents=parents,
+            job=task.task_id,
+        )
+        return saved.ref
+
+    asked = {
+        "name": name,
+        **refs,
+        "labels": list(main),
+        "pretrained": base.ref if base else "",
+        "overlap": overlap,
+        "executor": chosen.name,
+        "parameters": given,
+    }
+    record = Jobs.of(workspace).run(
         task.task_id,
         task,
-        command=chosen.argv(),
-        runner=chosen.runner,
-        read=lambda out: read_training(out, object_type=chosen.object_type),
+        launch=chosen.launch(config),
+        ingest=ingest,
+        asked={"flow": "train", "arguments": asked},
         watch=watch,
     )
-    info = result.to_info(
-        executor_config={**config, "class_names": list(main), "task_id": task.task_id},
-        task_context={"executor": chosen.name, "src_revs": f"tr:{refs['train']};va:{refs['val']}", "dst_rev": name},
-    )
-    annotated = learn.annotations["label"].isin(main)
-    trained_on = {**refs, "n_images": len(learn), "n_boxes": int(annotated.sum()), "from": base.ref if base else ""}
-    return save_model(
-        workspace,
-        name,
-        packages.pack(result.files, info),
-        operation="train",
-        executor=chosen.name,
-        parameters=given | {"overlap": overlap},
-        trained_on=trained_on,
-        parents=parents,
-    )
+    return open_model(workspace, record.result)
 
 
 def separate(train: Dataset, val: Dataset, *, overlap: str = "stop") -> tuple[Dataset, Dataset]:

@@ -6,27 +6,23 @@ Source: YMIR's executor SDK reads the path of env.yaml from ``DEFAULT_ENV_FILE_P
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import secrets
 import shutil
 import signal
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import psutil
 
 from ymir_nb.backend.errors import JobFailed, PreflightFailed
-from ymir_nb.backend.runners import supervisor
-from ymir_nb.backend.runners.base import LOST, RunState
+from ymir_nb.backend.gpus import check_available, inventory
+from ymir_nb.backend.runners.base import CANCELLED, LOST, Launch, RunState
+from ymir_nb.backend.runners.processes import end_processes, is_alive, members, read_json, write_json
+from ymir_nb.backend.runners.supervisor import EXIT_FILE, RUN_FILE, spawn
 
-LOG_NAME = "ymir-executor-out.log"
-LOG_BYTES = 64 << 20
 CANCEL_SECONDS = 7.0
 
 # What an executor may know of the environment; everything else could be a secret.
@@ -46,14 +42,18 @@ _ALLOWED = frozenset(
 class ProcessRunner:
     """Runs an executor as a local process that outlives the kernel (Linux and macOS)."""
 
-    def preflight(self, command: Sequence[str]) -> None:
-        """Refuse a command whose program is not there.
+    def preflight(self, launch: Launch) -> None:
+        """Refuse a command whose program is not there, or GPUs that are not to be had.
 
         Raises
         ------
         PreflightFailed
-            The command is empty, or its program is neither on the PATH nor an executable file.
+            The command is empty, or its program is neither on the PATH nor an executable file; more
+            GPUs than the machine has.
         """
+        command = launch.command
+        if launch.n_gpus:
+            check_available(launch.n_gpus, inventory())
         if not command or shutil.which(command[0]) is None:
             program = command[0] if command else ""
             raise PreflightFailed(
@@ -86,13 +86,11 @@ class ProcessRunner:
             link.symlink_to(real)
         return f"{link}/in", f"{link}/out"
 
-    def start(
-        self, job_dir: Path, command: Sequence[str], *, env: Mapping[str, str], limit_seconds: float | None
-    ) -> None:
+    def start(self, job_dir: Path, launch: Launch) -> None:
         """Start the executor below a supervisor of its own.
 
         It sees ``DEFAULT_ENV_FILE_PATH``, ``YMIR_IN``, ``YMIR_OUT``, the harmless part of this
-        process's environment, and `env`; its working directory is ``out``.
+        process's environment, and the launch's own; its working directory is ``out``.
 
         Raises
         ------
@@ -100,88 +98,62 @@ class ProcessRunner:
             The supervisor could not be started; an executor that cannot is seen by `poll`.
         """
         job_dir = job_dir.resolve()
-        for name in (supervisor.RUN_FILE, supervisor.EXIT_FILE):
+        for name in (RUN_FILE, EXIT_FILE):
             (job_dir / name).unlink(missing_ok=True)
         in_root, out_root = self.roots(job_dir)
-        token = secrets.token_hex(8)
         inherited = {k: v for k, v in os.environ.items() if k in _ALLOWED or k.startswith("LC_")}
         own = {"DEFAULT_ENV_FILE_PATH": f"{in_root}/env.yaml", "YMIR_IN": in_root, "YMIR_OUT": out_root}
-        order = {
-            "job_dir": str(job_dir),
-            "command": list(command),
-            "env": inherited | {"PYTHONUNBUFFERED": "1"} | dict(env) | own | {supervisor.TOKEN_VARIABLE: token},
-            "cwd": str(job_dir / "out"),
-            "log": str(job_dir / "out" / LOG_NAME),
-            "log_bytes": LOG_BYTES,
-            "limit_seconds": limit_seconds,
-            "token": token,
-        }
-        started = subprocess.run(
-            [sys.executable, "-P", supervisor.__file__],
-            input=json.dumps(order).encode(),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            cwd=job_dir,
-            check=False,
-        )
-        if started.returncode:
-            own_log = job_dir / supervisor.OWN_LOG
-            said = started.stderr + (own_log.read_bytes() if own_log.exists() else b"")
-            raise JobFailed(
-                f"the executor's supervisor could not be started: {said.decode(errors='replace').strip()[-1000:]}"
-            )
+        env = inherited | {"PYTHONUNBUFFERED": "1"} | dict(launch.env) | own
+        said = spawn(job_dir, launch, token=secrets.token_hex(8), env=env, cwd=str(job_dir / "out"))
+        if said:
+            raise JobFailed(f"the executor's supervisor could not be started: {said}")
 
     def poll(self, job_dir: Path) -> RunState:
         """Tell how the executor stands, from the job's files and the process table."""
-        run = _read(job_dir / supervisor.RUN_FILE)
-        alive = run is not None and _is_same(run["supervisor"])
+        run = read_json(job_dir / RUN_FILE)
+        alive = run is not None and is_alive(run["supervisor"])
         # In this order: a supervisor that ends between the two looks has left its record.
-        end = _read(job_dir / supervisor.EXIT_FILE)
+        end = read_json(job_dir / EXIT_FILE)
         if end is not None:
             return RunState("exited", end["code"], end["seconds"], end["reason"])
         if run is None:
             return RunState("absent")
-        return RunState("running" if alive else "vanished", seconds=max(0.0, time.time() - run["started"]))
+        return RunState(run["phase"] if alive else "vanished", seconds=max(0.0, time.time() - run["started"]))
 
     def cancel(self, job_dir: Path) -> None:
         """End the executor and all it started; also what a lost supervisor left behind.
 
         The supervisor is asked first; where it does not answer, this process does its work.
         """
-        run = _read(job_dir / supervisor.RUN_FILE)
-        if run is None or (job_dir / supervisor.EXIT_FILE).exists():
+        run = read_json(job_dir / RUN_FILE)
+        if run is None or (job_dir / EXIT_FILE).exists():
             return
         pid = run["supervisor"]["pid"]
-        if _is_same(run["supervisor"]):
+        if is_alive(run["supervisor"]):
             os.kill(pid, signal.SIGTERM)
             deadline = time.monotonic() + CANCEL_SECONDS
             while time.monotonic() < deadline:
-                if (job_dir / supervisor.EXIT_FILE).exists():
+                if (job_dir / EXIT_FILE).exists():
                     return
                 time.sleep(0.05)
         # Stopped or killed: its children go first, then the supervisor; orphans are known by the token.
-        found = [psutil.Process(pid)] if _is_same(run["supervisor"]) else []
-        reason = "cancelled" if found else LOST
-        supervisor.end_processes(
-            lambda: supervisor.members(pid if _is_same(run["supervisor"]) else None, run["token"]), grace_seconds=0.0
-        )
+        found = [psutil.Process(pid)] if is_alive(run["supervisor"]) else []
+        reason = CANCELLED if found else LOST
+        end_processes(lambda: members(pid if is_alive(run["supervisor"]) else None, run["token"]), grace_seconds=0.0)
         for process in found:
             process.kill()
-        if not (job_dir / supervisor.EXIT_FILE).exists():
+        if not (job_dir / EXIT_FILE).exists():
             seconds = max(0.0, time.time() - run["started"])
-            supervisor.write_json(
-                job_dir / supervisor.EXIT_FILE, {"code": None, "reason": reason, "seconds": seconds, "log": ""}
-            )
+            write_json(job_dir / EXIT_FILE, {"code": None, "reason": reason, "seconds": seconds, "log": ""})
 
-
-def _is_same(process: Mapping[str, Any]) -> bool:
-    """Tell whether a recorded process is alive and not another one with its id."""
-    return bool(process["identity"]) and supervisor.identity(process["pid"]) == process["identity"]
-
-
-def _read(path: Path) -> Any:
-    """Read a JSON file that is written whole; None where there is none."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
+    def sweep(self, jobs_dir: Path) -> list[str]:
+        """End what lost supervisors left behind below a folder of jobs."""
+        names = []
+        for path in sorted(jobs_dir.resolve().glob(f"*/{RUN_FILE}")):
+            run = read_json(path)
+            lost = not is_alive(run["supervisor"]) or (path.parent / EXIT_FILE).exists()
+            left = members(None, run["token"]) if lost else []
+            if left:
+                end_processes(partial(members, None, run["token"]), grace_seconds=0.0)
+            names += [f"process {process.pid}" for process in left]
+        return names

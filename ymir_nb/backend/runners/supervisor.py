@@ -1,290 +1,253 @@
 """The small process that stands between a job's executor and whoever started it.
 
-It is run by its file's name (``python supervisor.py``, the order as JSON on standard input), imports
-nothing of ymir-nb, and detaches itself, so that it outlives a kernel. It starts the executor in a
-process group of its own, writes its output to the log up to a size, ends it at the time limit or
-when told to by SIGTERM, ends what the executor left running, and writes ``exit.json``.
-
-On Linux orphans of the executor come back to the supervisor (PR_SET_CHILD_SUBREAPER), so that none
-escapes by forking twice, and the executor dies with its supervisor (PR_SET_PDEATHSIG).
+It is run as a module (``python -m ymir_nb.backend.runners.supervisor``, the order as JSON on standard
+input) and detaches itself, so that it outlives a kernel. It waits for GPUs, starts the executor, writes
+its output to the log up to a size, ends it when it is past its time or its room or when told to by
+SIGTERM, and writes ``exit.json``. A local program dies with it; a container goes on without it, and
+whoever looks next starts another supervisor, which takes it over.
 """
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import json
 import os
-import selectors
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-import psutil
+from filelock import FileLock, Timeout
 
-RUN_FILE, EXIT_FILE, OWN_LOG = "run.json", "exit.json", "supervisor.log"
-TOKEN_VARIABLE = "YMIR_JOB"  # noqa: S105 - it marks processes, and is no secret
+from ymir_nb.backend.errors import YmirError
+from ymir_nb.backend.gpu_queue import GpuQueue
+from ymir_nb.backend.gpus import Gpu, inventory
+from ymir_nb.backend.outbox import measure
+from ymir_nb.backend.runners.base import CANCELLED, LOST, Launch, Phase
+from ymir_nb.backend.runners.capped_log import CappedLog
+from ymir_nb.backend.runners.processes import is_of_this_boot, myself, read_json, write_json
+
+RUN_FILE, EXIT_FILE, OWN_LOG, LOCK_FILE = "run.json", "exit.json", "supervisor.log", ".supervisor.lock"
+LOG_NAME = "ymir-executor-out.log"
 GRACE_SECONDS = 3.0
-TAIL_BYTES = 1 << 17
-
-_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
-_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
+MEASURE_SECONDS = 1.0
+QUEUE_SECONDS = 0.5
 
 
-class CappedLog:
-    """A log that keeps its first and its last bytes, however much is written.
+class Charge(Protocol):
+    """One executor in the care of a supervisor: a local process or a container."""
 
-    Parameters
-    ----------
-    path : Path
-        Opened once, and never through a link, since the executor may write beside it.
-    limit : int
-        Bytes to keep from the beginning; `TAIL_BYTES` more from the end.
-    """
+    code: int | None
+    """Exit code, once it has ended."""
+    reason: str
+    """Why it ended, where that is not plain from the code."""
+    pid: int
+    """Process id, 0 where there is none."""
+    reachable: bool
+    """Whether one can know how it stands."""
 
-    def __init__(self, path: Path, *, limit: int) -> None:
-        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
-        self._limit = limit
-        self._room = limit
-        self._tail = bytearray()
-        self._n_tail = 0
-        self.error = ""
+    def start(self, gpus: list[Gpu]) -> None:
+        """Start it; OSError or YmirError says what kept it from starting."""
+        ...
 
-    def write(self, data: bytes) -> None:
-        """Write what has room, and remember the end of the rest."""
-        now, later = data[: self._room], data[self._room :]
-        self._room -= len(now)
-        self._put(now)
-        self._n_tail += len(later)
-        self._tail = (self._tail + later)[-TAIL_BYTES:]
+    def adopt(self) -> None:
+        """Take over what a former supervisor started."""
+        ...
 
-    def close(self) -> None:
-        """Write the remembered end, with a word on what is left out."""
-        left_out = self._n_tail - len(self._tail)
-        if left_out:
-            self._put(f"\n[... {left_out} bytes left out, the log keeps {self._limit} ...]\n".encode())
-        self._put(bytes(self._tail))
-        os.close(self._file)
+    def pump(self, wait_seconds: float) -> None:
+        """Move what it said to the log and look whether it has ended, for at most so long."""
+        ...
 
-    def _put(self, data: bytes) -> None:
-        """Write all of it; a full disk costs the log and not the job."""
-        try:
-            while data:
-                data = data[os.write(self._file, data) :]
-        except OSError as error:
-            self.error = f"the log is not complete: {error.strerror}"
+    def end(self, *, grace_seconds: float) -> None:
+        """End it and all it started: first politely, after the grace for good. Fine when it has ended."""
+        ...
 
 
 class Supervisor:
-    """Runs one executor to its end.
+    """Sees one executor to its end.
 
     Parameters
     ----------
     job_dir : Path
         Gets run.json and exit.json.
     order : dict
-        command, env, cwd, log, log_bytes, limit_seconds, token.
+        ``runner``, ``launch`` (of `Launch.to_dict`), ``token``, ``env``, ``cwd``, ``notify``, ``resume``.
     """
 
     def __init__(self, job_dir: Path, order: dict[str, Any]) -> None:
         self.job_dir = job_dir
         self.order = order
-        self.log = CappedLog(Path(order["log"]), limit=order["log_bytes"])
-        self.code: int | None = None
+        self.launch = Launch.from_dict(order["launch"])
+        self.former = read_json(job_dir / RUN_FILE) if order["resume"] else None
+        log_path = job_dir / "out" / LOG_NAME
+        if self.former:
+            log_path.unlink(missing_ok=True)  # the engine keeps what was said, and it is written anew
+        self.log = CappedLog(log_path, limit=self.launch.isolation.log_bytes)
+        self.charge = _charge(self)
+        self.queue = GpuQueue() if self.launch.n_gpus else None
+        self.gpus: list[Gpu] = []
         self.cancelled = False
-        self.selector = selectors.DefaultSelector()
-        self.process: subprocess.Popen[bytes] | None = None
+        self.begin = self.former["started"] if self.former else time.time()
+        self.measured = time.monotonic()
 
     def run(self, started: Callable[[], None]) -> None:
-        """Start, watch, end; `started` is called once the executor runs or has failed to."""
+        """Wait for GPUs, start, watch, end; `started` is called once it runs, is queued, or has failed to start."""
         signal.signal(signal.SIGTERM, self._on_cancel)
-        begin = time.monotonic()
         try:
-            self._start()
-        except OSError as error:
-            self._finish(begin, 127, f"it could not be started: {error}")
+            reason = self._begin(started)
+        except (OSError, YmirError) as error:
+            self.charge.code, reason = 127, f"it could not be started: {error}"
+        try:
+            if not reason:
+                reason = self._watch()
+                self.charge.end(grace_seconds=GRACE_SECONDS if reason else 0.5)
+        finally:
+            self._finish(reason)
             started()
-            return
-        started()
-        reason = self._watch(begin)
-        end_processes(self._others, grace_seconds=GRACE_SECONDS if reason else 0.5, between=self._pump)
-        self._pump()
-        self._finish(begin, self.code, reason)
 
     def _on_cancel(self, _number: int, _frame: object) -> None:
         self.cancelled = True
 
-    def _start(self) -> None:
-        """Start the executor and leave a record by which any process can find both."""
-        self.process = subprocess.Popen(
-            self.order["command"],
-            env=self.order["env"],
-            cwd=self.order["cwd"],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            preexec_fn=_die_with_parent,  # noqa: PLW1509 - this process has one thread
-        )
-        assert self.process.stdout is not None
-        os.set_blocking(self.process.stdout.fileno(), False)
-        self.selector.register(self.process.stdout, selectors.EVENT_READ)
+    def _begin(self, started: Callable[[], None]) -> str:
+        """Start or adopt the executor; a reason when it is over before it began."""
+        if self.former and self.former["phase"] != "queued":
+            self.gpus = [Gpu(**gpu) for gpu in self.former["gpus"]]
+            self.charge.adopt()
+            if self.charge.code is not None and not is_of_this_boot(self.former["supervisor"]):
+                return LOST
+        else:
+            reason = self._wait_for_gpus(started)
+            if reason:
+                return reason
+            self.begin = time.time()
+            self._record("running")  # first: whoever finds a container must find its job
+            self.charge.start(self.gpus)
+        if self.queue is not None:  # a container goes on without its supervisor, and keeps its GPUs then
+            self.queue.keep(self.order["token"], self.charge.pid or os.getpid())
+        self._record("running")
+        started()
+        return ""
+
+    def _wait_for_gpus(self, started: Callable[[], None]) -> str:
+        """Stand in the queue until the GPUs are there; a reason when that was given up."""
+        if self.queue is None:
+            return ""
+        ticket = self.order["token"]
+        self.queue.ask(ticket, self.launch.n_gpus, os.getpid())
+        while self.queue.position(ticket) or (taken := self.queue.take(ticket, inventory())) is None:
+            self._record("queued")
+            started()
+            time.sleep(QUEUE_SECONDS)
+            if self.cancelled:
+                return CANCELLED
+        self.gpus = taken
+        return ""
+
+    def _watch(self) -> str:
+        """Wait for the executor's end, or a reason to end it."""
+        limits = self.launch.isolation
+        reachable = True
+        while self.charge.code is None:
+            if self.cancelled:
+                return CANCELLED
+            if limits.seconds and time.time() - self.begin > limits.seconds:
+                return f"time limit of {limits.seconds:g} s"
+            if over := self._over_quota():
+                return over
+            self.charge.pump(0.1)
+            if self.charge.reachable != reachable:
+                reachable = self.charge.reachable
+                self._record("running" if reachable else "unreachable")
+        return self.charge.reason
+
+    def _over_quota(self) -> str:
+        """Say what of ``/out`` has become too much, looking once a second."""
+        if time.monotonic() - self.measured < MEASURE_SECONDS:
+            return ""
+        limits = self.launch.isolation
+        n_files, n_bytes = measure(self.job_dir / "out", most_files=limits.out_files, most_bytes=limits.out_bytes)
+        self.measured = time.monotonic()
+        if n_files > limits.out_files:
+            return f"it left more than {limits.out_files} files in /out"
+        return f"it wrote more than {limits.out_bytes} bytes to /out" if n_bytes > limits.out_bytes else ""
+
+    def _record(self, phase: Phase) -> None:
+        """Leave a record by which any process can find the executor and its supervisor."""
         record = {
-            "supervisor": {"pid": os.getpid(), "identity": identity(os.getpid())},
-            "executor": self.process.pid,
+            "supervisor": myself(),
+            "executor": self.charge.pid,
+            "phase": phase,
             "token": self.order["token"],
-            "started": time.time(),
+            "started": self.begin,
+            "launch": self.order["launch"],
+            "gpus": [vars(gpu) for gpu in self.gpus],
         }
         write_json(self.job_dir / RUN_FILE, record)
 
-    def _watch(self, begin: float) -> str:
-        """Wait for the executor's end, or a reason to end it."""
-        limit = self.order["limit_seconds"]
-        while self.code is None:
-            if self.cancelled:
-                return "cancelled"
-            if limit is not None and time.monotonic() - begin > limit:
-                return f"time limit of {limit:g} s"
-            self._pump(wait_seconds=0.1)
-        return ""
-
-    def _pump(self, wait_seconds: float = 0.0) -> None:
-        """Move what the executor said to the log, and take note of the dead."""
-        if not self.selector.get_map():
-            time.sleep(wait_seconds)
-        elif self.selector.select(wait_seconds):
-            self._read()
-        self._reap()
-
-    def _read(self) -> None:
-        assert self.process is not None
-        assert self.process.stdout is not None
-        for _ in range(64):  # then look up: a flood of output must not hide the time limit
-            try:
-                data = os.read(self.process.stdout.fileno(), 1 << 16)
-            except BlockingIOError:
-                return
-            if not data:
-                self.selector.unregister(self.process.stdout)
-                return
-            self.log.write(data)
-
-    def _reap(self) -> None:
-        """Collect ended children: the executor, and orphans of its own."""
-        assert self.process is not None
-        with contextlib.suppress(ChildProcessError):
-            while True:
-                pid, status = os.waitpid(-1, os.WNOHANG)
-                if pid == 0:
-                    return
-                if pid == self.process.pid:
-                    self.code = self.process.returncode = os.waitstatus_to_exitcode(status)
-
-    def _others(self) -> list[psutil.Process]:
-        return members(os.getpid(), self.order["token"])
-
-    def _finish(self, begin: float, code: int | None, reason: str) -> None:
+    def _finish(self, reason: str) -> None:
+        """Close the log, free the GPUs, write how it ended, and tell whoever wants to know."""
+        if self.queue is not None:
+            self.queue.release(self.order["token"])
         self.log.close()
-        end = {"code": code, "reason": reason, "seconds": time.monotonic() - begin, "log": self.log.error}
+        code = self.charge.code
+        end = {"code": code, "reason": reason, "seconds": time.time() - self.begin, "log": self.log.error}
         write_json(self.job_dir / EXIT_FILE, end)
+        if self.order["notify"]:
+            words = {"YMIR_JOB": self.job_dir.name, "YMIR_JOB_DIR": str(self.job_dir), "YMIR_JOB_REASON": reason}
+            words["YMIR_JOB_CODE"] = "" if code is None else str(code)
+            subprocess.run(self.order["notify"], env=os.environ | words, check=False)
 
 
-def members(supervisor: int | None, token: str) -> list[psutil.Process]:
-    """Find every living process of a job: below its supervisor, or marked with its token.
+def _charge(supervisor: Supervisor) -> Charge:
+    """Make the charge of a runner; each loads what it needs."""
+    if supervisor.launch.runner == "docker":
+        from ymir_nb.backend.runners.container import Container
+
+        return Container(supervisor.job_dir, supervisor.launch, supervisor.order["token"], supervisor.log)
+    from ymir_nb.backend.runners.local import LocalProcess
+
+    order = supervisor.order
+    return LocalProcess(list(supervisor.launch.command), order["env"], order["cwd"], order["token"], supervisor.log)
+
+
+def spawn(job_dir: Path, launch: Launch, *, token: str, resume: bool = False, **rest: Any) -> str:
+    """Start a supervisor; back when its executor runs, is queued, or has failed to start.
 
     Parameters
     ----------
-    supervisor : int or None
-        Process id of the living supervisor.
+    job_dir : Path
+        The job's directory.
+    launch : Launch
+        What to start.
     token : str
-        Value of `TOKEN_VARIABLE` in the environment of all that the executor started.
+        Marks everything that belongs to the job.
+    resume : bool
+        Take over an executor that runs.
+    **rest
+        ``env`` and ``cwd`` of a local program, ``notify``: a command of the user's.
+
+    Returns
+    -------
+    str
+        Empty, or what the supervisor said before it could not start.
     """
-    found = {process.pid: process for process in _children(supervisor)}
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error, OSError):
-            if process.environ().get(TOKEN_VARIABLE) == token:
-                found[process.pid] = process
-    return [process for process in found.values() if process.pid != os.getpid() and _is_alive(process)]
-
-
-def end_processes(
-    find: Callable[[], list[psutil.Process]], *, grace_seconds: float, between: Callable[[], None] = lambda: None
-) -> None:
-    """End processes: SIGTERM, then SIGKILL after the grace, again and again while new ones turn up.
-
-    Parameters
-    ----------
-    find : callable
-        Gives those that are alive now.
-    grace_seconds : float
-        Between the two signals.
-    between : callable
-        Called while waiting.
-    """
-    for process in find():
-        with contextlib.suppress(psutil.Error):
-            process.terminate()
-    deadline = time.monotonic() + grace_seconds
-    while (alive := find()) and time.monotonic() < deadline:
-        between()
-        time.sleep(0.05)
-    deadline = time.monotonic() + 4.0
-    while alive and time.monotonic() < deadline:
-        for process in alive:
-            with contextlib.suppress(psutil.Error):
-                process.kill()
-        between()
-        time.sleep(0.02)
-        alive = find()
-
-
-def identity(pid: int) -> str:
-    """Give what tells a process from a later one with the same id; empty when there is none.
-
-    On Linux the boot and the clock ticks since then, which no change of the clock moves.
-    """
-    try:
-        if sys.platform != "linux":
-            return str(psutil.Process(pid).create_time())
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-        # Everything after the last parenthesis is numbers; the name before it may hold anything.
-        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
-    except (OSError, psutil.Error):
+    order = {"job_dir": str(job_dir), "launch": launch.to_dict(), "token": token, "resume": resume}
+    order |= {"env": {}, "cwd": "", "notify": []} | rest
+    started = subprocess.run(
+        [sys.executable, "-P", "-m", __name__],
+        input=json.dumps(order).encode(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        cwd=job_dir,
+        check=False,
+    )
+    if not started.returncode:
         return ""
-    return "" if fields[0] in (b"Z", b"X") else f"{boot}:{fields[19].decode()}"
-
-
-def write_json(path: Path, value: object) -> None:
-    """Write a file under a temporary name, then rename it into place."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    with draft.open("w", encoding="utf-8") as file:
-        json.dump(value, file)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
-
-
-def _children(pid: int | None) -> Iterator[psutil.Process]:
-    if pid is not None:
-        with contextlib.suppress(psutil.Error):
-            yield from psutil.Process(pid).children(recursive=True)
-
-
-def _is_alive(process: psutil.Process) -> bool:
-    try:
-        return bool(process.status() != psutil.STATUS_ZOMBIE)
-    except psutil.Error:
-        return False
-
-
-def _die_with_parent() -> None:
-    """Run in the executor's process before it becomes the executor."""
-    if _LIBC is not None:
-        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    own_log = job_dir / OWN_LOG
+    said = started.stderr + (own_log.read_bytes() if own_log.exists() else b"")
+    return said.decode(errors="replace").strip()[-1000:]
 
 
 def _detach(job_dir: Path) -> None:
@@ -296,8 +259,6 @@ def _detach(job_dir: Path) -> None:
     null = os.open(os.devnull, os.O_RDWR)
     for stream, target in ((0, null), (1, own), (2, own)):
         os.dup2(target, stream)
-    if _LIBC is not None:
-        _LIBC.prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
 def main() -> int:
@@ -310,12 +271,23 @@ def main() -> int:
         return 0 if os.read(ready, 1) else 1
     os.close(ready)
     _detach(job_dir)
+    told = False
 
     def started() -> None:
-        os.write(tell, b"1")
-        os.close(tell)
+        nonlocal told
+        if not told:
+            told = True
+            os.write(tell, b"1")
+            os.close(tell)
 
-    Supervisor(job_dir, order).run(started)
+    try:
+        with FileLock(job_dir / LOCK_FILE, timeout=0):
+            if (job_dir / EXIT_FILE).exists():  # another supervisor has seen to it
+                started()
+                return 0
+            Supervisor(job_dir, order).run(started)
+    except Timeout:
+        started()
     return 0
 
 
