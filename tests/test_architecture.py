@@ -13,8 +13,8 @@ PACKAGE = ROOT / "ymir_nb"
 FLOORS = {
     "A": "errors event_records names boxes tables labels dataset ops strategies matching precision metrics",
     "B": "objects git store images imagefiles sources reports fitting gathering formats sandbox untrusted outbox "
-    "contract "
-    "contract_annotations results detections packages package_info event_files monitor failures runners notebooks progress gpus gpu_queue livecode event_files",
+    "contract gpus gpu_queue shared_folder "
+    "contract_annotations results detections packages package_info training_results event_files monitor failures runners notebooks progress livecode event_files",
     "C": "label_book workspace executors models jobs projects",
     "D": "importing exporting training inference evaluation mining steps rounds",
 }
