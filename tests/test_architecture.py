@@ -16,7 +16,7 @@ FLOORS = {
     "contract gpus gpu_queue shared_folder "
     "contract_annotations results detections packages package_info training_results event_files monitor failures runners notebooks progress livecode event_files",
     "C": "label_book workspace executors models jobs projects",
-    "D": "importing exporting training inference evaluation mining steps rounds",
+    "D": "collecting importing exporting training inference evaluation mining steps rounds",
 }
 FLOOR = {module: floor for floor, modules in FLOORS.items() for module in modules.split()}
 

@@ -22,7 +22,7 @@ from ymir_nb.backend import jobs as jobs_module
 from ymir_nb.backend.contract import Task
 from ymir_nb.backend.dataset import Dataset
 from ymir_nb.backend.errors import InvalidName, JobError, JobFailed, ObjectMissing, PreflightFailed, ProtocolViolated
-from ymir_nb.backend.jobs import Jobs, bar
+from ymir_nb.backend.jobs import Jobs, Order, bar
 from ymir_nb.backend.results import read_training
 from ymir_nb.backend.runners import RUNNERS, Isolation, Launch
 
@@ -59,6 +59,9 @@ class FolderMedia:
 
     def read(self, image: str) -> bytes:
         return self.path(image).read_bytes()
+
+    def files(self, images: list[str]) -> list[str]:
+        return [str(self.path(image)) for image in images]
 
     def thumbnail(self, image: str, *, side_px: int) -> bytes:
         raise NotImplementedError
@@ -97,12 +100,15 @@ class Rig:
         return [sys.executable, str(path)]
 
     def run(self, name: str, text: str, task: Task | None = None, *, isolation=None, **options: object):
-        launch = Launch(command=tuple(self.command(text)), isolation=Isolation.of(isolation or {}))
-        record = self.jobs.run(name, task or self.task(), launch=launch, ingest=lambda out: ref(out), **options)
+        record = self.jobs.run(self.order(name, text, task, isolation=isolation), **options)
         return read_training(record.out_dir)
 
+    def order(self, name: str, text: str, task: Task | None = None, **options: object) -> Order:
+        launch = Launch(command=tuple(self.command(text)), isolation=Isolation.of(options.get("isolation") or {}))
+        return Order(name, task or self.task(), launch, ref)
+
     def start(self, name: str, text: str, task: Task | None = None):
-        return self.jobs.start(name, task or self.task(), launch=Launch(command=tuple(self.command(text))))
+        return self.jobs.start(self.order(name, text, task))
 
     def n_runs(self, name: str) -> int:
         return len((self.jobs.directory / name / "out/runs").read_text().splitlines())
@@ -308,11 +314,11 @@ def test_an_export_that_fails_leaves_no_job(rig):
 
 def test_case_39_what_cannot_work_is_refused_before_anything_is_written(rig):
     with pytest.raises(PreflightFailed, match="was not found"):
-        rig.jobs.start("a", rig.task(), launch=Launch(command=("no-such-program",)))
+        rig.jobs.start(Order("a", rig.task(), Launch(command=("no-such-program",)), ref))
     with pytest.raises(PreflightFailed, match="export_format"):
         rig.run("a", GOOD, rig.task(export_format="yolo:raw"))
     with pytest.raises(PreflightFailed, match="no runner 'ssh'"):
-        rig.jobs.start("a", rig.task(), launch=Launch(runner="ssh"))
+        rig.jobs.start(Order("a", rig.task(), Launch(runner="ssh"), ref))
     assert not (rig.jobs.directory / "a").exists()
 
 
@@ -384,7 +390,7 @@ def test_case_69_names_in_a_command_are_never_read_by_a_shell(rig):
     mark = rig.folder / "ran"
     hostile = f'"; touch {mark}; $(touch {mark}) `touch {mark}`'
     text = "import sys; print(sys.argv[1])"
-    rig.jobs.start("a", rig.task(note=hostile), launch=Launch(command=(*rig.command(text), hostile)))
+    rig.jobs.start(Order("a", rig.task(note=hostile), Launch(command=(*rig.command(text), hostile)), ref))
     rig.jobs.wait("a")
     assert rig.jobs.log("a") == hostile
     assert not mark.exists()

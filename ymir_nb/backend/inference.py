@@ -14,7 +14,7 @@ from ymir_nb.backend.dataset import Dataset
 from ymir_nb.backend.detections import read_infer
 from ymir_nb.backend.errors import PreflightFailed
 from ymir_nb.backend.executors import ExecutorBook, gpu_count
-from ymir_nb.backend.jobs import Jobs, Watch
+from ymir_nb.backend.jobs import Jobs, Order, Watch
 from ymir_nb.backend.models import open_model
 from ymir_nb.backend.names import work_id
 from ymir_nb.backend.results import read_mining
@@ -93,7 +93,36 @@ def run_inference(
 
     Parameters
     ----------
-    workspace, dataset, model, executor, watch
+    workspace, dataset, model, mining, executor, parameters
+        As `order_inference`.
+    watch : callable, optional
+        Gets the share done and a few words.
+
+    Returns
+    -------
+    Inference
+    """
+    order = order_inference(workspace, dataset, model, mining=mining, executor=executor, parameters=parameters)
+    record = Jobs.of(workspace).run(order, watch=watch)
+    predictions = workspace.predictions(record.result)
+    scores = read_mining(record.out_dir, predictions.images).scores if mining else None
+    return Inference(predictions, scores)
+
+
+def order_inference(
+    workspace: Workspace,
+    dataset: str,
+    model: str,
+    *,
+    mining: bool = False,
+    executor: str | None = None,
+    parameters: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Order:
+    """Say what an inference is, for `Jobs.start` or `Jobs.run`; nothing is started yet.
+
+    Parameters
+    ----------
+    workspace, dataset, model, executor
         As `infer`.
     mining : bool
         Ask for the executor's own mining scores as well.
@@ -102,7 +131,7 @@ def run_inference(
 
     Returns
     -------
-    Inference
+    Order
     """
     images, chosen_model = workspace.dataset(dataset), open_model(workspace, model)
     chosen = ExecutorBook(workspace.store).get(executor or str(chosen_model.card["executor"]))
@@ -148,20 +177,11 @@ def run_inference(
         )
         return saved.ref
 
-    asked = {
+    arguments = {
         "dataset": images.ref,
         "model": chosen_model.ref,
         "mining": mining,
         "executor": chosen.name,
         "parameters": given,
     }
-    record = Jobs.of(workspace).run(
-        task.task_id,
-        task,
-        launch=chosen.launch(config),
-        ingest=ingest,
-        asked={"flow": "infer", "arguments": asked},
-        watch=watch,
-    )
-    scores = read_mining(record.out_dir, images.images).scores if mining else None
-    return Inference(workspace.predictions(record.result), scores)
+    return Order(task.task_id, task, chosen.launch(config), ingest, {"flow": "infer", "arguments": arguments})

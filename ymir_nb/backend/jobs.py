@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -33,7 +34,7 @@ from ymir_nb.backend.runners.base import CANCELLED, ENGINE_STOPPED, LOST, Isolat
 if TYPE_CHECKING:
     from ymir_nb.backend.workspace import Workspace
 
-__all__ = ["JobRecord", "Jobs", "Watch", "bar"]
+__all__ = ["JobRecord", "Jobs", "Order", "Watch", "bar"]
 
 State = Literal["queued", "running", "lost", "done", "failed", "cancelled", "interrupted"]
 Watch = Callable[[float, str], None] | None
@@ -120,6 +121,38 @@ class JobRecord:
         return asdict(self) | {"directory": str(self.directory)}
 
 
+@dataclass(frozen=True)
+class Order:
+    """Work for an executor, and what becomes of its result.
+
+    Parameters
+    ----------
+    id : str
+        Names the work; the same name and the same inputs mean the same work.
+    task : contract.Task
+        What to do.
+    launch : Launch
+        How its executor is started.
+    ingest : callable
+        Reads ``out``, saves what it finds, and gives the reference of what it saved, or of what was
+        saved before. A ProtocolViolated from it makes the job a failed one.
+    asked : mapping
+        As in `JobRecord`.
+    """
+
+    id: str
+    task: contract.Task
+    launch: Launch
+    ingest: Callable[[Path], str]
+    asked: Mapping[str, Any] = field(default_factory=dict)
+
+    def digest(self) -> str:
+        """Hash everything that goes in."""
+        launch = self.launch
+        words = [self.task.digest(), launch.runner, list(launch.command), launch.digest or launch.image]
+        return hashlib.sha256(json.dumps(words).encode()).hexdigest()
+
+
 class Jobs:
     """The jobs below a folder.
 
@@ -127,40 +160,27 @@ class Jobs:
     ----------
     directory : Path
         Made when the first job is; any number of processes may use it at a time.
+    notify : sequence of str
+        A command that is run when a job ends, as in `Launch`.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, notify: Sequence[str] = ()) -> None:
         self.directory = directory
+        self.notify = tuple(notify)
 
     @classmethod
     def of(cls, workspace: Workspace) -> Jobs:
-        """Give the jobs of a workspace."""
-        return cls(workspace.root / ".ymir" / "jobs")
+        """Give the jobs of a workspace; its setting ``notify`` is a command that is told of their ends."""
+        notify = workspace.settings.get("notify") or ()
+        return cls(workspace.root / ".ymir" / "jobs", notify=shlex.split(notify) if isinstance(notify, str) else notify)
 
-    def run(
-        self,
-        job_id: str,
-        task: contract.Task,
-        *,
-        launch: Launch,
-        ingest: Callable[[Path], str],
-        asked: Mapping[str, Any] | None = None,
-        watch: Watch = None,
-    ) -> JobRecord:
+    def run(self, order: Order, *, watch: Watch = None) -> JobRecord:
         """Do work in an executor and take its result in; work that is done is not done again.
 
         Parameters
         ----------
-        job_id : str
-            Names the work; the same name and the same inputs mean the same work.
-        task : contract.Task
-            What to do.
-        launch : Launch
-            How its executor is started.
-        ingest : callable
-            As `ingest`.
-        asked : mapping, optional
-            As in `JobRecord`.
+        order : Order
+            The work.
         watch : callable, optional
             Called with the share done and a few words.
 
@@ -178,19 +198,11 @@ class Jobs:
         ProtocolViolated
             It ended well and left what the contract forbids.
         """
-        self.start(job_id, task, launch=launch, asked=asked)
-        return self.ingest(self.wait(job_id, watch=watch), ingest)
+        self.start(order)
+        return self.ingest(self.wait(order.id, watch=watch), order)
 
-    def ingest(self, record: JobRecord, ingest: Callable[[Path], str]) -> JobRecord:
+    def ingest(self, record: JobRecord, order: Order) -> JobRecord:
         """Take the result of a job that is done in, one process at a time.
-
-        Parameters
-        ----------
-        record : JobRecord
-            Of a job that is done.
-        ingest : callable
-            Reads ``out``, saves what it finds, and gives the reference of what it saved, or of what was
-            saved before. A ProtocolViolated from it makes the job a failed one.
 
         Returns
         -------
@@ -199,7 +211,7 @@ class Jobs:
         """
         with self._lock(f"{record.id}.result"):
             try:
-                done = replace(record, result=ingest(record.out_dir))
+                done = replace(record, result=order.ingest(record.out_dir))
             except ProtocolViolated as error:
                 self._update(record, replace(record, state="failed", message=str(error)))
                 raise ProtocolViolated(
@@ -209,9 +221,7 @@ class Jobs:
             _tidy(record.directory / "in")
             return done
 
-    def start(
-        self, job_id: str, task: contract.Task, *, launch: Launch, asked: Mapping[str, Any] | None = None
-    ) -> JobRecord:
+    def start(self, order: Order) -> JobRecord:
         """Start a job and come back at once; one that runs or is done with the same inputs is left alone.
 
         What failed, was interrupted or had other inputs is set aside to ``.previous/<id>`` first.
@@ -222,10 +232,9 @@ class Jobs:
             The task cannot work or its executor cannot be started (see `contract.preflight`), or a job
             of this name runs with other inputs.
         """
-        check_name(job_id, what="job")
-        runner = _runner(launch.runner)
-        words = [task.digest(), launch.runner, list(launch.command), launch.digest or launch.image]
-        digest = hashlib.sha256(json.dumps(words).encode()).hexdigest()
+        job_id, task = check_name(order.id, what="job"), order.task
+        launch = replace(order.launch, notify=self.notify)
+        runner, digest = _runner(launch.runner), order.digest()
         with self._lock(job_id):
             stored = self._load(job_id)
             known = None if stored is None else self._refresh(stored, locked=True)
@@ -247,7 +256,7 @@ class Jobs:
                 digest,
                 self.directory / job_id,
                 created=time.time(),
-                asked=dict(asked or {}),
+                asked=dict(order.asked),
             )
             self._save(record)
             try:

@@ -11,7 +11,7 @@ from ymir_nb.backend import contract, ops, packages
 from ymir_nb.backend.dataset import Dataset
 from ymir_nb.backend.errors import PreflightFailed
 from ymir_nb.backend.executors import ExecutorBook, gpu_count
-from ymir_nb.backend.jobs import Jobs, Watch
+from ymir_nb.backend.jobs import Jobs, Order, Watch
 from ymir_nb.backend.models import Model, open_model, save_model
 from ymir_nb.backend.names import check_name, work_id
 from ymir_nb.backend.results import read_training
@@ -38,6 +38,52 @@ def train(
 
     Parameters
     ----------
+    workspace, name, train, val, labels, pretrained, overlap, executor, parameters
+        As `order_training`.
+    watch : callable, optional
+        Gets the share done and a few words.
+
+    Returns
+    -------
+    Model
+
+    Raises
+    ------
+    PreflightFailed
+        As `order_training`.
+    JobFailed, ProtocolViolated
+        The executor failed, or broke the contract; nothing is registered then.
+    """
+    order = order_training(
+        workspace,
+        name,
+        train=train,
+        val=val,
+        labels=labels,
+        pretrained=pretrained,
+        overlap=overlap,
+        executor=executor,
+        parameters=parameters,
+    )
+    return open_model(workspace, Jobs.of(workspace).run(order, watch=watch).result)
+
+
+def order_training(
+    workspace: Workspace,
+    name: str,
+    *,
+    train: str,
+    val: str,
+    labels: Sequence[str] | None = None,
+    pretrained: str = "",
+    overlap: str = "stop",
+    executor: str | None = None,
+    parameters: Mapping[str, Any] | None = None,
+) -> Order:
+    """Say what a training is, for `Jobs.start` or `Jobs.run`; nothing is started yet.
+
+    Parameters
+    ----------
     workspace : Workspace
         Where the data is and the model goes.
     name : str
@@ -54,20 +100,16 @@ def train(
         Who trains; by default the workspace's.
     parameters : mapping, optional
         Executor parameters that differ from its training template.
-    watch : callable, optional
-        Gets the share done and a few words.
 
     Returns
     -------
-    Model
+    Order
 
     Raises
     ------
     PreflightFailed
         Nothing labelled to learn from, a label that nobody annotated, common images under `stop`,
         a parameter that the executor does not have.
-    JobFailed, ProtocolViolated
-        The executor failed, or broke the contract; nothing is registered then.
     """
     check_name(name, what="model")
     chosen = ExecutorBook(workspace.store).get(executor or str(workspace.settings["executor"]))
@@ -115,7 +157,7 @@ def train(
         )
         return saved.ref
 
-    asked = {
+    arguments = {
         "name": name,
         **refs,
         "labels": list(main),
@@ -124,15 +166,7 @@ def train(
         "executor": chosen.name,
         "parameters": given,
     }
-    record = Jobs.of(workspace).run(
-        task.task_id,
-        task,
-        launch=chosen.launch(config),
-        ingest=ingest,
-        asked={"flow": "train", "arguments": asked},
-        watch=watch,
-    )
-    return open_model(workspace, record.result)
+    return Order(task.task_id, task, chosen.launch(config), ingest, {"flow": "train", "arguments": arguments})
 
 
 def separate(train: Dataset, val: Dataset, *, overlap: str = "stop") -> tuple[Dataset, Dataset]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -78,7 +78,7 @@ class Isolation:
         >>> Isolation.of({"network": True}).settings()
         {'network': True}
         """
-        kinds = {f.name: type(f.default) for f in fields(cls)}
+        kinds: dict[str, Any] = {f.name: type(f.default) for f in fields(cls)}
         for name, value in settings.items():
             if name not in kinds:
                 raise PreflightFailed(f"there is no isolation setting {name!r}; there is {', '.join(kinds)}.")
@@ -115,6 +115,9 @@ class Launch:
         How many GPUs it gets for itself.
     shm_bytes : int
         Shared memory; 0: 16 GiB for every GPU and as much without one, as YMIR does.
+    notify : tuple of str
+        A command of the user's that is run at the end, with ``YMIR_JOB``, ``YMIR_JOB_DIR``, ``YMIR_JOB_CODE``
+        and ``YMIR_JOB_REASON`` in its environment.
     """
 
     runner: str = "process"
@@ -125,20 +128,18 @@ class Launch:
     isolation: Isolation = field(default_factory=Isolation)
     n_gpus: int = 0
     shm_bytes: int = 0
-
-    def limited(self, seconds: float | None) -> Launch:
-        """Give the same with another time limit; None leaves it."""
-        return self if seconds is None else replace(self, isolation=replace(self.isolation, seconds=seconds))
+    notify: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Give plain values, of the isolation only what is not the default."""
-        return asdict(self) | {"command": list(self.command), "isolation": self.isolation.settings()}
+        lists = {"command": list(self.command), "notify": list(self.notify)}
+        return asdict(self) | lists | {"isolation": self.isolation.settings()}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Launch:
         """Read what `to_dict` gave."""
-        own = {"command": tuple(values["command"]), "isolation": Isolation.of(values["isolation"])}
-        return cls(**(dict(values) | own))
+        lists = {name: tuple(values[name]) for name in ("command", "notify")}
+        return cls(**(dict(values) | lists | {"isolation": Isolation.of(values["isolation"])}))
 
 
 @dataclass(frozen=True)

@@ -67,7 +67,7 @@ class Container:
         self._look()
         if gpus:
             code, said = container.exec_run(["nvidia-smi", "-L"])
-            wrong = check_seen(bytes(said).decode(errors="replace") if code == 0 else "", gpus)
+            wrong = check_seen(said.decode(errors="replace") if code == 0 and isinstance(said, bytes) else "", gpus)
             if wrong:
                 self.end(grace_seconds=0.0)
                 raise JobFailed(wrong)

@@ -43,10 +43,13 @@ class Charge(Protocol):
     """Exit code, once it has ended."""
     reason: str
     """Why it ended, where that is not plain from the code."""
-    pid: int
-    """Process id, 0 where there is none."""
     reachable: bool
     """Whether one can know how it stands."""
+
+    @property
+    def pid(self) -> int:
+        """Process id, 0 where there is none."""
+        ...
 
     def start(self, gpus: list[Gpu]) -> None:
         """Start it; OSError or YmirError says what kept it from starting."""
@@ -73,7 +76,7 @@ class Supervisor:
     job_dir : Path
         Gets run.json and exit.json.
     order : dict
-        ``runner``, ``launch`` (of `Launch.to_dict`), ``token``, ``env``, ``cwd``, ``notify``, ``resume``.
+        ``runner``, ``launch`` (of `Launch.to_dict`), ``token``, ``env``, ``cwd``, ``resume``.
     """
 
     def __init__(self, job_dir: Path, order: dict[str, Any]) -> None:
@@ -194,10 +197,10 @@ class Supervisor:
         code = self.charge.code
         end = {"code": code, "reason": reason, "seconds": time.time() - self.begin, "log": self.log.error}
         write_json(self.job_dir / EXIT_FILE, end)
-        if self.order["notify"]:
+        if self.launch.notify:
             words = {"YMIR_JOB": self.job_dir.name, "YMIR_JOB_DIR": str(self.job_dir), "YMIR_JOB_REASON": reason}
             words["YMIR_JOB_CODE"] = "" if code is None else str(code)
-            subprocess.run(self.order["notify"], env=os.environ | words, check=False)
+            subprocess.run(self.launch.notify, env=os.environ | words, check=False)
 
 
 def _charge(supervisor: Supervisor) -> Charge:
@@ -226,7 +229,7 @@ def spawn(job_dir: Path, launch: Launch, *, token: str, resume: bool = False, **
     resume : bool
         Take over an executor that runs.
     **rest
-        ``env`` and ``cwd`` of a local program, ``notify``: a command of the user's.
+        ``env`` and ``cwd`` of a local program.
 
     Returns
     -------
@@ -234,7 +237,7 @@ def spawn(job_dir: Path, launch: Launch, *, token: str, resume: bool = False, **
         Empty, or what the supervisor said before it could not start.
     """
     order = {"job_dir": str(job_dir), "launch": launch.to_dict(), "token": token, "resume": resume}
-    order |= {"env": {}, "cwd": "", "notify": []} | rest
+    order |= {"env": {}, "cwd": ""} | rest
     started = subprocess.run(
         [sys.executable, "-P", "-m", __name__],
         input=json.dumps(order).encode(),
