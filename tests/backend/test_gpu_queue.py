@@ -250,6 +250,8 @@ def test_a_gpu_that_a_foreign_program_uses_is_not_given_and_the_reason_is_told(q
     assert "asks for 2 GPUs, and 1 of 2 are free" in queue.why("a", used)
     assert "GPU-00): 79% of its memory is free and 80% must be; a program uses it" in queue.why("a", used)
     assert f"behind 1 others; 'a' of {user_name(os.getuid())} is the first, and asks for 2" in queue.why("b", used)
+    queue.ask("c", 1, ME)
+    assert f"behind 2 others; 'a' of {user_name(os.getuid())} is the first" in queue.why("c", used)
     assert GpuQueue(queue.folder.path, free_share=0.5).why("a", used) == ""
     assert uuids(GpuQueue(queue.folder.path, free_share=0.5).take("a", used)) == ["GPU-00", "GPU-01"]
     assert queue.why("a", used) == ""

@@ -3,6 +3,8 @@
 The queue is a folder. Every request is a small file, numbered in the order of asking; one that names GPUs
 holds them. A file counts only as long as a process that it names is alive, so that a crash, a kill or a
 reboot frees everything by itself. Users can delay each other, as they can on the GPUs, and take nothing away.
+Where containers share the folder, none sees whether another's processes live: what they ask for or hold counts
+until it is released, its file is removed, or the machine boots.
 """
 
 from __future__ import annotations
