@@ -30,13 +30,13 @@ _HOMES = {
     "backend.sandbox": ("draw_sandbox",),
     "backend.projects": ("Project", "create_project", "open_project"),
     "backend.models": ("open_model",),
-    "backend.training": ("train",),
-    "backend.inference": ("infer",),
+    "backend.training": ("order_training", "train"),
+    "backend.inference": ("infer", "order_inference"),
     "backend.evaluation": ("evaluate",),
     "backend.steps": ("presets", "run_step"),
     "backend.rounds": ("run_round",),
     "backend.notebooks": ("write_result",),
-    "notebook": ("browse", "chart", "finish_round", "leaderboard", "mine", "report"),
+    "notebook": ("browse", "chart", "finish_round", "jobs", "leaderboard", "mine", "report"),
 }
 _OWNERS = {name: module for module, names in _HOMES.items() for name in names}
 _MODULES = {"ops": "backend.ops", "errors": "backend.errors", "strategies": "backend.strategies"}

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import ymir_nb
 from ymir_nb.backend.errors import YmirError
+from ymir_nb.backend.progress import VARIABLE
 
 Build = Callable[[argparse.ArgumentParser], None]
 
@@ -29,6 +31,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         call leaves through `argparse` with 2.
     """
     arguments = build_parser().parse_args(argv)
+    if arguments.progress:
+        os.environ[VARIABLE] = arguments.progress
     try:
         answer = arguments.run(arguments)
     except YmirError as error:
@@ -66,6 +70,12 @@ def _shared(*, workspace: str, json: bool | str) -> argparse.ArgumentParser:
     shared = argparse.ArgumentParser(add_help=False)
     shared.add_argument("-w", "--workspace", default=workspace, help="a folder in the workspace (default: this one)")
     shared.add_argument("--json", action="store_true", default=json, help="print one JSON document")
+    shared.add_argument(
+        "--progress",
+        choices=("bar", "lines", "json", "none"),
+        default=argparse.SUPPRESS if json == argparse.SUPPRESS else None,
+        help="how to show progress, on standard error (default: a bar in a terminal, else a line now and then)",
+    )
     return shared
 
 

@@ -7,17 +7,35 @@ from typing import Any
 
 import pandas as pd
 
+from ymir_nb.backend.collecting import collect
 from ymir_nb.backend.dataset import Dataset
+from ymir_nb.backend.jobs import Jobs
 from ymir_nb.backend.objects import write_atomically
 from ymir_nb.backend.progress import bar
 from ymir_nb.backend.projects import Project
 from ymir_nb.backend.steps import finish, run_until
 from ymir_nb.backend.steps import leaderboard as read_leaderboard
+from ymir_nb.backend.workspace import Workspace
 from ymir_nb.widgets import DatasetBrowser, IterationChart, MiningLeaderboard, report_page
 
 REPORTED_IMAGES = 12
 SHOWN_SCORE = 0.2
 """Proposals below are hidden at first: a detector that is to be measured gives a hundred boxes an image."""
+
+
+def jobs(workspace: Workspace) -> Jobs:
+    """Give the jobs of a workspace, after what has ended meanwhile was taken in.
+
+    It shows as a table; ``.attach(id)`` tells the truth about one, ``.wait(id)``, ``.log(id)``,
+    ``.metrics(id)``, ``.cancel(id)`` and ``.retry(id)`` do what they say, from any kernel.
+
+    Parameters
+    ----------
+    workspace : Workspace
+        Whose jobs.
+    """
+    collect(workspace)
+    return Jobs.of(workspace)
 
 
 def browse(dataset: Dataset, *, predictions: Dataset | None = None) -> DatasetBrowser:

@@ -22,7 +22,8 @@ from ymir_nb.backend import jobs as jobs_module
 from ymir_nb.backend.contract import Task
 from ymir_nb.backend.dataset import Dataset
 from ymir_nb.backend.errors import InvalidName, JobError, JobFailed, ObjectMissing, PreflightFailed, ProtocolViolated
-from ymir_nb.backend.jobs import Jobs, Order, bar
+from ymir_nb.backend.jobs import Jobs, Order
+from ymir_nb.backend.progress import bar
 from ymir_nb.backend.results import read_training
 from ymir_nb.backend.runners import RUNNERS, Isolation, Launch
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shlex
 import shutil
 import time
@@ -23,18 +24,19 @@ from filelock import FileLock, Timeout
 
 from ymir_nb.backend import contract
 from ymir_nb.backend.errors import JobError, JobFailed, PreflightFailed, ProtocolViolated
+from ymir_nb.backend.event_files import read_scalars
 from ymir_nb.backend.failures import LOG_FILE, explain, last_lines
 from ymir_nb.backend.monitor import read_monitor
 from ymir_nb.backend.names import check_name
 from ymir_nb.backend.objects import write_atomically
-from ymir_nb.backend.progress import bar
 from ymir_nb.backend.runners import RUNNERS, Runner
 from ymir_nb.backend.runners.base import CANCELLED, ENGINE_STOPPED, LOST, Isolation, Launch, RunState
+from ymir_nb.backend.runners.engine import EngineUnreachable
 
 if TYPE_CHECKING:
     from ymir_nb.backend.workspace import Workspace
 
-__all__ = ["JobRecord", "Jobs", "Order", "Watch", "bar"]
+__all__ = ["JobRecord", "Jobs", "Order", "Watch"]
 
 State = Literal["queued", "running", "lost", "done", "failed", "cancelled", "interrupted"]
 Watch = Callable[[float, str], None] | None
@@ -138,6 +140,8 @@ class Order:
         saved before. A ProtocolViolated from it makes the job a failed one.
     asked : mapping
         As in `JobRecord`.
+    salvage : callable, optional
+        As `ingest`, of what an executor left that failed; gives nothing where there is nothing of use.
     """
 
     id: str
@@ -145,6 +149,7 @@ class Order:
     launch: Launch
     ingest: Callable[[Path], str]
     asked: Mapping[str, Any] = field(default_factory=dict)
+    salvage: Callable[[Path], str] | None = None
 
     def digest(self) -> str:
         """Hash everything that goes in."""
@@ -170,9 +175,12 @@ class Jobs:
 
     @classmethod
     def of(cls, workspace: Workspace) -> Jobs:
-        """Give the jobs of a workspace; its setting ``notify`` is a command that is told of their ends."""
-        notify = workspace.settings.get("notify") or ()
-        return cls(workspace.root / ".ymir" / "jobs", notify=shlex.split(notify) if isinstance(notify, str) else notify)
+        """Give the jobs of a workspace; the command in ``YMIR_NB_NOTIFY`` is told of their ends.
+
+        It stands in the environment and not in the workspace, so that a workspace from somebody else
+        starts nothing on this machine.
+        """
+        return cls(workspace.root / ".ymir" / "jobs", notify=shlex.split(os.environ.get("YMIR_NB_NOTIFY", "")))
 
     def run(self, order: Order, *, watch: Watch = None) -> JobRecord:
         """Do work in an executor and take its result in; work that is done is not done again.
@@ -377,14 +385,36 @@ class Jobs:
         """Give the last lines that a job's executor said."""
         return "\n".join(last_lines(self.attach(job_id).log_path, n_lines=n_lines))
 
+    def metrics(self, job_id: str) -> pd.DataFrame:
+        """Give what its executor logs for TensorBoard, also while it runs: columns run, tag, step, wall_time, value."""
+        return read_scalars(self.attach(job_id).out_dir / "tensorboard")
+
     def sweep(self) -> list[str]:
-        """End what jobs that are over left running, and give its names: containers, processes."""
-        return [name for runner in RUNNERS.values() for name in runner.sweep(self.directory)]
+        """End what jobs that are over left running, and give its names: containers, processes.
+
+        Raises
+        ------
+        EngineUnreachable
+            A job of this folder ran in a container, and no engine answers.
+        """
+        used = {record.runner for record in self.records()}
+        names = []
+        for name, runner in RUNNERS.items():
+            try:
+                names += runner.sweep(self.directory)
+            except EngineUnreachable:
+                if name in used:
+                    raise
+        return names
 
     def records(self) -> list[JobRecord]:
         """Give the truth about all jobs, newest first."""
         found = (self._load(path.parent.name) for path in self.directory.glob(f"*/{JOB_FILE}"))
         return sorted((self.attach(r.id) for r in found if r is not None), key=lambda r: (-r.created, r.id))
+
+    def _repr_html_(self) -> str:
+        """Show them as a table."""
+        return str(self.to_frame().drop(columns="message").to_html(index=False, float_format=lambda v: f"{v:.2f}"))
 
     def to_frame(self) -> pd.DataFrame:
         """List the jobs, newest first: columns id, kind, state, fraction, seconds, created, result, message."""

@@ -9,12 +9,12 @@ from typing import Any
 
 from ymir_nb.backend import contract, ops, packages
 from ymir_nb.backend.dataset import Dataset
-from ymir_nb.backend.errors import PreflightFailed
+from ymir_nb.backend.errors import JobFailed, PreflightFailed
 from ymir_nb.backend.executors import ExecutorBook, gpu_count
 from ymir_nb.backend.jobs import Jobs, Order, Watch
 from ymir_nb.backend.models import Model, open_model, save_model
 from ymir_nb.backend.names import check_name, work_id
-from ymir_nb.backend.results import read_training
+from ymir_nb.backend.training_results import TrainingResult, read_training, readable_stages
 from ymir_nb.backend.workspace import Workspace
 
 
@@ -65,7 +65,16 @@ def train(
         executor=executor,
         parameters=parameters,
     )
-    return open_model(workspace, Jobs.of(workspace).run(order, watch=watch).result)
+    jobs = Jobs.of(workspace)
+    try:
+        return open_model(workspace, jobs.run(order, watch=watch).result)
+    except JobFailed as error:
+        record = jobs.attach(order.id)
+        if readable_stages(record.out_dir) is None:
+            raise
+        raise JobFailed(
+            f"{error}\nIt left a model that can be read. Keep it: ymir-nb jobs salvage {order.id}"
+        ) from error
 
 
 def order_training(
@@ -133,11 +142,7 @@ def order_training(
         gpu_id=",".join(map(str, range(gpu_count(config)))),
     )
 
-    def ingest(out: Path) -> str:
-        made = workspace.store.made_by(task.task_id, "models", name)
-        if made is not None:
-            return made.ref
-        result = read_training(out, object_type=chosen.object_type)
+    def save(result: TrainingResult, operation: str) -> str:
         info = result.to_info(
             executor_config={**config, "class_names": list(main), "task_id": task.task_id},
             task_context={"executor": chosen.name, "src_revs": f"tr:{refs['train']};va:{refs['val']}", "dst_rev": name},
@@ -148,7 +153,7 @@ def order_training(
             workspace,
             name,
             packages.pack(result.files, info),
-            operation="train",
+            operation=operation,
             executor=chosen.name,
             parameters=given | {"overlap": overlap},
             trained_on=refs | counts | {"from": base.ref if base else ""},
@@ -156,6 +161,14 @@ def order_training(
             job=task.task_id,
         )
         return saved.ref
+
+    def ingest(out: Path) -> str:
+        made = workspace.store.made_by(task.task_id, "models", name)
+        return made.ref if made else save(read_training(out, object_type=chosen.object_type), "train")
+
+    def salvage(out: Path) -> str:
+        left = readable_stages(out, object_type=chosen.object_type)
+        return save(left, "salvage") if left else ""
 
     arguments = {
         "name": name,
@@ -166,7 +179,8 @@ def order_training(
         "executor": chosen.name,
         "parameters": given,
     }
-    return Order(task.task_id, task, chosen.launch(config), ingest, {"flow": "train", "arguments": arguments})
+    asked = {"flow": "train", "arguments": arguments}
+    return Order(task.task_id, task, chosen.launch(config), ingest, asked, salvage)
 
 
 def separate(train: Dataset, val: Dataset, *, overlap: str = "stop") -> tuple[Dataset, Dataset]:

@@ -12,6 +12,7 @@ import pandas as pd
 import yaml
 
 from ymir_nb.backend.errors import YmirError
+from ymir_nb.backend.jobs import JobRecord
 from ymir_nb.backend.workspace import Workspace
 
 Namespace = argparse.Namespace
@@ -67,6 +68,11 @@ def as_version(ws: Workspace, ref: str) -> Answer:
     return Answer(data, text)
 
 
+def as_job(record: JobRecord) -> Answer:
+    """Answer with how a job stands."""
+    return Answer(record.to_dict(), repr(record))
+
+
 def settings_of(pairs: list[str] | None) -> dict[str, Any]:
     """Read ``key=value`` words; a value is a plain YAML literal, so 3 is a number and text needs no quotes."""
     settings = {}
@@ -104,6 +110,9 @@ SEED = arg("--seed", type=int, default=0, help="of the draw")
 
 
 SET = arg("--set", action="append", metavar="KEY=VALUE", help="an executor parameter; may be given again")
+
+
+DETACH = arg("--detach", action="store_true", help="start it and come back; `jobs attach` waits for it")
 
 
 EXECUTOR = arg("--executor", default=None, help="who does it (default: the model's own, or the workspace's)")

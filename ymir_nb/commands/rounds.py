@@ -93,7 +93,7 @@ def round_run(a: Namespace) -> Answer:
 
 def round_mine(a: Namespace) -> Answer:
     """Run a round's steps up to the leaderboard, without notebooks."""
-    from ymir_nb.backend.jobs import bar
+    from ymir_nb.backend.progress import bar
     from ymir_nb.backend.projects import open_project
     from ymir_nb.backend.steps import leaderboard, run_until
 
@@ -105,7 +105,7 @@ def round_mine(a: Namespace) -> Answer:
 
 def round_finish(a: Namespace) -> Answer:
     """Run the rest of a round: labels, merge, training, evaluation, without notebooks."""
-    from ymir_nb.backend.jobs import bar
+    from ymir_nb.backend.progress import bar
     from ymir_nb.backend.projects import open_project
     from ymir_nb.backend.steps import finish
 

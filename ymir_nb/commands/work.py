@@ -1,4 +1,4 @@
-"""Commands that train, infer, mine and evaluate, and on models, executors and jobs."""
+"""Commands that train, infer, mine and evaluate, and on models and executors."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import pandas as pd
 import yaml
 
 from ymir_nb.commands.answers import (
+    DETACH,
     EXECUTOR,
     REF,
     SEED,
@@ -17,6 +18,7 @@ from ymir_nb.commands.answers import (
     Command,
     Namespace,
     arg,
+    as_job,
     as_table,
     as_version,
     open_workspace,
@@ -26,40 +28,48 @@ from ymir_nb.commands.answers import (
 
 def train(a: Namespace) -> Answer:
     """Train a model."""
-    from ymir_nb.backend.jobs import bar
+    from ymir_nb.backend.jobs import Jobs
+    from ymir_nb.backend.progress import bar
+    from ymir_nb.backend.training import order_training
     from ymir_nb.backend.training import train as run
 
+    ws = open_workspace(a)
+    asked = {
+        "train": a.train,
+        "val": a.val,
+        "labels": a.label,
+        "executor": a.executor,
+        "parameters": settings_of(a.set),
+        "pretrained": a.pretrained,
+        "overlap": a.overlap,
+    }
+    if a.detach:
+        return as_job(Jobs.of(ws).start(order_training(ws, a.name, **asked)))
     with bar("training") as watch:
-        model = run(
-            open_workspace(a),
-            a.name,
-            train=a.train,
-            val=a.val,
-            labels=a.label,
-            executor=a.executor,
-            parameters=settings_of(a.set),
-            pretrained=a.pretrained,
-            overlap=a.overlap,
-            watch=watch,
-        )
+        model = run(ws, a.name, **asked, watch=watch)
     return Answer({"model": model.ref, **model.card}, repr(model))
 
 
 def infer(a: Namespace) -> Answer:
     """Predict on a dataset with a model."""
     from ymir_nb.backend.inference import infer as run
-    from ymir_nb.backend.jobs import bar
+    from ymir_nb.backend.inference import order_inference
+    from ymir_nb.backend.jobs import Jobs
+    from ymir_nb.backend.progress import bar
 
-    ws = open_workspace(a)
+    ws, parameters = open_workspace(a), settings_of(a.set)
+    if a.detach:
+        order = order_inference(ws, a.ref, a.model, executor=a.executor, parameters={"infer": parameters})
+        return as_job(Jobs.of(ws).start(order))
     with bar("inference") as watch:
-        predictions = run(ws, a.ref, a.model, executor=a.executor, parameters=settings_of(a.set), watch=watch)
+        predictions = run(ws, a.ref, a.model, executor=a.executor, parameters=parameters, watch=watch)
     return as_version(ws, f"predictions/{predictions.ref}")
 
 
 def mine(a: Namespace) -> Answer:
     """Rank a pool and keep the images worth labelling."""
-    from ymir_nb.backend.jobs import bar
     from ymir_nb.backend.mining import mine as run
+    from ymir_nb.backend.progress import bar
 
     ws = open_workspace(a)
     with bar("mining") as watch:
@@ -163,38 +173,6 @@ def executor_show(a: Namespace) -> Answer:
     return Answer(data, yaml.safe_dump(data, sort_keys=False, allow_unicode=True).rstrip())
 
 
-def jobs_list(a: Namespace) -> Answer:
-    """List jobs with their states."""
-    from ymir_nb.backend.jobs import Jobs
-
-    return as_table(Jobs.of(open_workspace(a)).to_frame())
-
-
-def jobs_log(a: Namespace) -> Answer:
-    """Print a job's log."""
-    from ymir_nb.backend.jobs import Jobs
-
-    text = Jobs.of(open_workspace(a)).log(a.id)
-    return Answer({"id": a.id, "log": text}, text.rstrip())
-
-
-def jobs_attach(a: Namespace) -> Answer:
-    """Watch a job until it ends; Ctrl-C stops the watching, not the job."""
-    from ymir_nb.backend.jobs import Jobs, bar
-
-    with bar(a.id) as watch:
-        record = Jobs.of(open_workspace(a)).wait(a.id, watch)
-    return Answer(record.to_dict(), repr(record))
-
-
-def jobs_cancel(a: Namespace) -> Answer:
-    """End a job and everything that it started."""
-    from ymir_nb.backend.jobs import Jobs
-
-    record = Jobs.of(open_workspace(a)).cancel(a.id)
-    return Answer(record.to_dict(), repr(record))
-
-
 COMMANDS: dict[str, Any] = {
     "train": Command(
         train,
@@ -212,9 +190,10 @@ COMMANDS: dict[str, Any] = {
             ),
             EXECUTOR,
             SET,
+            DETACH,
         ),
     ),
-    "infer": Command(infer, (REF, arg("--model", required=True, help="such as helmets@v2"), EXECUTOR, SET)),
+    "infer": Command(infer, (REF, arg("--model", required=True, help="such as helmets@v2"), EXECUTOR, SET, DETACH)),
     "mine": Command(
         mine,
         (
@@ -254,11 +233,5 @@ COMMANDS: dict[str, Any] = {
         ),
         "list": Command(executor_list),
         "show": Command(executor_show, (arg("name"),)),
-    },
-    "jobs": {
-        "list": Command(jobs_list),
-        "attach": Command(jobs_attach, (arg("id"),)),
-        "cancel": Command(jobs_cancel, (arg("id"),)),
-        "log": Command(jobs_log, (arg("id"),)),
     },
 }
