@@ -87,13 +87,13 @@ class DockerRunner:
         if alive:
             return RunState(run["phase"], seconds=seconds)
         try:
-            found = find_container(container_name(run["token"]))
+            gone = run["phase"] != "queued" and find_container(container_name(run["token"])) is None
         except EngineUnreachable:
             return RunState("unreachable", seconds=seconds)
-        if found is None:
+        if gone:
             return RunState("vanished", seconds=seconds)
         spawn(job_dir.resolve(), Launch.from_dict(run["launch"]), token=run["token"], resume=True)
-        return RunState("running", seconds=seconds)
+        return RunState("queued" if run["phase"] == "queued" else "running", seconds=seconds)
 
     def cancel(self, job_dir: Path) -> None:
         """Stop and remove the container.

@@ -21,9 +21,9 @@ from typing import Any, Protocol
 
 from filelock import FileLock, Timeout
 
-from ymir_nb.backend.errors import YmirError
+from ymir_nb.backend.errors import PreflightFailed, YmirError
 from ymir_nb.backend.gpu_queue import GpuQueue
-from ymir_nb.backend.gpus import Gpu, inventory
+from ymir_nb.backend.gpus import Gpu, faults, inventory
 from ymir_nb.backend.outbox import measure
 from ymir_nb.backend.runners.base import CANCELLED, LOST, Launch, Phase
 from ymir_nb.backend.runners.capped_log import CappedLog
@@ -127,8 +127,8 @@ class Supervisor:
             self.begin = time.time()
             self._record("running")  # first: whoever finds a container must find its job
             self.charge.start(self.gpus)
-        if self.queue is not None:  # a container goes on without its supervisor, and keeps its GPUs then
-            self.queue.keep(self.order["token"], self.charge.pid or os.getpid())
+        if self.queue is not None and self.charge.code is None:
+            self._keep_gpus(self.queue)
         self._record("running")
         started()
         return ""
@@ -147,6 +147,13 @@ class Supervisor:
                 return CANCELLED
         self.gpus = taken
         return ""
+
+    def _keep_gpus(self, queue: GpuQueue) -> None:
+        """Let the executor hold its GPUs: a container goes on without its supervisor."""
+        try:
+            queue.keep(self.order["token"], self.charge.pid)
+        except PreflightFailed:  # the engine runs in a machine of its own, where process ids mean something else
+            queue.keep(self.order["token"], os.getpid())
 
     def _watch(self) -> str:
         """Wait for the executor's end, or a reason to end it."""
@@ -191,10 +198,14 @@ class Supervisor:
 
     def _finish(self, reason: str) -> None:
         """Close the log, free the GPUs, write how it ended, and tell whoever wants to know."""
+        code = self.charge.code
         if self.queue is not None:
+            broken = faults(self.gpus, inventory()) if self.gpus and code else {}
+            for uuid, fault in broken.items():
+                self.queue.quarantine(uuid, fault)
+                reason = reason or f"GPU {uuid} failed: {fault}"
             self.queue.release(self.order["token"])
         self.log.close()
-        code = self.charge.code
         end = {"code": code, "reason": reason, "seconds": time.time() - self.begin, "log": self.log.error}
         write_json(self.job_dir / EXIT_FILE, end)
         if self.launch.notify:
