@@ -1,3 +1,4 @@
+import dataclasses
 import doctest
 import importlib
 import pkgutil
@@ -27,6 +28,16 @@ def test_the_readme_names_every_format_strategy_and_widget():
 
     for name in (*FORMATS, *STRATEGIES, *(w for w in widgets.__all__ if w[0].isupper())):
         assert name in README, name
+
+
+def test_the_readme_names_every_isolation_setting_and_state_of_a_job():
+    from typing import get_args
+
+    from ymir_nb.backend.jobs import State
+    from ymir_nb.backend.runners import Isolation
+
+    for name in (*(field.name for field in dataclasses.fields(Isolation)), *get_args(State)):
+        assert f"`{name}`" in README, name
 
 
 def test_the_first_lines_call_what_there_is():
