@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import pandas as pd
 import yaml
 
 from ymir_nb.commands.answers import (
@@ -103,44 +102,6 @@ def predictions(a: Namespace) -> Answer:
     return as_table(open_workspace(a).datasets("predictions"))
 
 
-def model_list(a: Namespace) -> Answer:
-    """List models with their newest versions."""
-    from ymir_nb.backend.models import open_model
-
-    ws = open_workspace(a)
-    models = [open_model(ws, name) for name in ws.store.names("models")]
-    rows = [
-        {"ref": m.ref, "metric": m.card["metric"], "labels": ", ".join(m.labels), "executor": m.card["executor"]}
-        for m in models
-    ]
-    return as_table(pd.DataFrame(rows, columns=["ref", "metric", "labels", "executor"]))
-
-
-def model_show(a: Namespace) -> Answer:
-    """Show a model's card."""
-    from ymir_nb.backend.models import open_model
-
-    model = open_model(open_workspace(a), a.ref)
-    data = {"model": model.ref, **model.card}
-    return Answer(data, yaml.safe_dump(data, sort_keys=False, allow_unicode=True).rstrip())
-
-
-def model_export(a: Namespace) -> Answer:
-    """Write a model's package, a YMIR tar, into a folder."""
-    from ymir_nb.backend.models import open_model
-
-    path = open_model(open_workspace(a), a.ref).export(a.to)
-    return Answer({"file": str(path)}, str(path))
-
-
-def model_import(a: Namespace) -> Answer:
-    """Register a YMIR model package."""
-    from ymir_nb.backend.models import import_model
-
-    model = import_model(open_workspace(a), a.name, a.file, executor=a.executor)
-    return Answer({"model": model.ref, **model.card}, repr(model))
-
-
 def executor_add(a: Namespace) -> Answer:
     """Register an executor that is a local command."""
     from ymir_nb.backend.executors import ExecutorBook
@@ -214,14 +175,6 @@ COMMANDS: dict[str, Any] = {
         ),
     ),
     "predictions": Command(predictions),
-    "model": {
-        "list": Command(model_list),
-        "show": Command(model_show, (arg("ref"),)),
-        "export": Command(model_export, (arg("ref"), arg("--to", required=True, help="folder"))),
-        "import": Command(
-            model_import, (arg("name"), arg("file", help="the package"), arg("--executor", default="tiny"))
-        ),
-    },
     "executor": {
         "add": Command(
             executor_add,
