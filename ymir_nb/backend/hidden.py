@@ -106,7 +106,7 @@ def models_in_use(workspace: Workspace) -> dict[str, list[str]]:
         for number, steps in enumerate(open_project(workspace, name).rounds):
             for record in steps.values():
                 for part in ("settings", "result"):
-                    ref = str(record[part].get("model") or "").partition(":")[0]
+                    ref = str((record.get(part) or {}).get("model") or "").partition(":")[0]
                     users.setdefault(ref, set()).add((name, number))
     users.pop("", None)
     return {ref: [f"{name}, round {number}" for name, number in sorted(users[ref])] for ref in sorted(users)}

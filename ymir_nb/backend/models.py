@@ -180,8 +180,9 @@ class Model:
         version, card = self._version(), self.card
         n_bytes = int(card.get("n_bytes", version.n_bytes))
         words = f"Download {self.ref} ({_size(n_bytes)})"
-        problem, link, stages = "", None, pd.DataFrame()
+        problem, hidden, link, stages = "", False, None, pd.DataFrame()
         try:
+            hidden = self.ref in hidden_models(self.workspace)
             stages = self.stages
             link = quote(Path(os.path.relpath(self.download())).as_posix()), words
         except OSError as error:  # the card is shown all the same
@@ -189,13 +190,13 @@ class Model:
         facts = {
             "executor": str(card["executor"]),
             "objects": _OBJECTS.get(card["object_type"], ""),
-            "trained on": _listed(card["trained_on"]),
+            "made from": _listed(card["trained_on"]),
             "parameters": _listed(card["parameters"]),
-            "came from": ", ".join(version.meta.get("parents", {})),
+            "parents": ", ".join(version.meta.get("parents", {})),
             "made by": f"{version.meta.get('operation', '')} {version.meta.get('job', '')}".strip(),
             "size": _size(n_bytes),
             "sha1": str(card["sha1"]),
-            "hidden": "yes" if self.ref in hidden_models(self.workspace) else "",
+            "hidden": "yes" if hidden else "",
             "download": problem,
         }
         return model_card(
@@ -370,7 +371,8 @@ def _newest_visible(workspace: Workspace, name: str) -> Version:
 
 def _listed(values: Mapping[str, Any]) -> str:
     """Put plain values in a line."""
-    return ", ".join(f"{key} {value}" for key, value in values.items() if value not in ("", None, []))
+    told = {key: ", ".join(map(str, v)) if isinstance(v, list | tuple) else str(v) for key, v in values.items()}
+    return ", ".join(f"{key} {value}" for key, value in told.items() if value not in ("", "None"))
 
 
 def _size(n_bytes: int) -> str:
