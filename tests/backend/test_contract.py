@@ -5,7 +5,7 @@ import io
 import json
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -27,17 +27,21 @@ needs_samples = pytest.mark.skipif(not SAMPLES.is_dir(), reason="the samples of 
 class FolderMedia:
     """Image files by id, as a store gives them."""
 
-    def __init__(self, files: dict[str, Path]) -> None:
-        self.files = files
+    def __init__(self, paths: dict[str, Path]) -> None:
+        self.paths = paths
 
     def path(self, image: str) -> Path:
-        return self.files[image]
+        return self.paths[image]
 
     def read(self, image: str) -> bytes:
-        data = self.files[image].read_bytes()
+        data = self.paths[image].read_bytes()
         if hashlib.new("md5" if len(image) == 32 else "sha1", data).hexdigest() != image:
             raise ObjectDamaged(f"image {image} is not what its name says")
         return data
+
+    def files(self, images: Sequence[str]) -> list[str]:
+        assert all(self.read(image) for image in images)
+        return [str(self.paths[image]) for image in images]
 
     def thumbnail(self, image: str, *, side_px: int) -> bytes:
         raise NotImplementedError

@@ -276,7 +276,7 @@ def test_case_47_a_kill_while_inputs_are_written_leaves_an_interrupted_job(rig):
         from pathlib import Path
         import test_jobs
         class Deadly(test_jobs.FolderMedia):
-            def read(self, image):
+            def files(self, images):
                 os.kill(os.getpid(), 9)
         test_jobs.FolderMedia = Deadly
         test_jobs.Rig(Path({str(rig.folder)!r})).run("a", test_jobs.GOOD)

@@ -9,30 +9,28 @@ Source: YMIR 2.5.0, executor (training, mining, infer) contract, protocol 1.1.0.
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
 import re
-import shutil
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import yaml
 
-from ymir_nb.backend import packages
+from ymir_nb.backend import livecode, packages
 from ymir_nb.backend.contract_annotations import WRITERS, Asset, Place, annotation_format
-from ymir_nb.backend.dataset import Dataset
-from ymir_nb.backend.errors import PreflightFailed
-from ymir_nb.backend.images import is_plain, to_plain_png
-from ymir_nb.backend.tables import ANNOTATIONS, IMAGES, annotations_frame, to_parquet_bytes
+from ymir_nb.backend.contract_assets import export_images
+from ymir_nb.backend.errors import PreflightFailed, StoreError
+from ymir_nb.backend.scaling import rescale
+from ymir_nb.backend.tables import annotations_frame
+from ymir_nb.backend.tasks import Task
+
+__all__ = ["IN_ROOT", "OUT_ROOT", "PROTOCOL_VERSION", "Task", "longside_px", "make_out", "preflight", "write_in"]
 
 PROTOCOL_VERSION = "1.1.0"
 IN_ROOT, OUT_ROOT = "/in", "/out"
 MANIFEST_FILE = "/img-man/manifest.yaml"
-SUFFIXES = {"JPEG": ".jpg", "PNG": ".png", "BMP": ".bmp"}
+MAX_LONGSIDE_PX = 1 << 14
 
 _RESERVED = (
     "task_id",
@@ -46,80 +44,6 @@ _RESERVED = (
 _TASK_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 
 
-@dataclass(frozen=True)
-class Task:
-    """One order to an executor: train, or mine and/or infer.
-
-    Parameters
-    ----------
-    task_id : str
-        Letters, digits, ``_ - .``; executors repeat it in monitor.txt.
-    class_names : tuple of str
-        The classes; their order gives the class ids. For mining and infer: those of the model.
-    config : mapping
-        The executor's template with the user's parameters; reserved keys are overwritten.
-    training, mining, infer : bool
-        Training alone, or mining and/or infer.
-    train, val : Dataset, optional
-        For training; fully labelled, without a common image.
-    candidates : Dataset, optional
-        For mining and infer.
-    model : bytes, optional
-        A model package: what to start a training from; required for mining and infer.
-    stage : str
-        Stage of the model; empty for its best one.
-    predictions : DataFrame, optional
-        Columns of `tables.ANNOTATIONS`: predictions on the training's images, for executors that use them.
-    gpu_id : str
-        GPUs as the executor sees them, ``0,1``; empty for the CPU.
-
-    Examples
-    --------
-    >>> Task(task_id="t1", class_names=("dog",), config={}, training=True).kind
-    'training'
-    """
-
-    task_id: str
-    class_names: tuple[str, ...]
-    config: Mapping[str, Any] = field(default_factory=dict)
-    training: bool = False
-    mining: bool = False
-    infer: bool = False
-    train: Dataset | None = None
-    val: Dataset | None = None
-    candidates: Dataset | None = None
-    model: bytes | None = field(default=None, repr=False)
-    stage: str = ""
-    predictions: pd.DataFrame | None = field(default=None, repr=False)
-    gpu_id: str = ""
-
-    @property
-    def kind(self) -> str:
-        """``training``, ``mining``, ``infer`` or ``mining+infer``."""
-        flags = {"training": self.training, "mining": self.mining, "infer": self.infer}
-        return "+".join(name for name, asked in flags.items() if asked)
-
-    @property
-    def datasets(self) -> dict[str, Dataset]:
-        """The datasets it works on, by role."""
-        roles = {"train": self.train, "val": self.val, "candidates": self.candidates}
-        return {role: dataset for role, dataset in roles.items() if dataset is not None}
-
-    def digest(self) -> str:
-        """Give a hash of everything the executor is told; equal tasks have equal digests."""
-        words = {name: getattr(self, name) for name in ("task_id", "class_names", "kind", "stage", "gpu_id")}
-        words["config"] = dict(self.config)
-        summed = hashlib.sha256(json.dumps(words, sort_keys=True, default=str).encode())
-        for role, dataset in sorted(self.datasets.items()):
-            summed.update(role.encode())
-            summed.update(to_parquet_bytes(dataset.images, IMAGES))
-            summed.update(to_parquet_bytes(dataset.annotations, ANNOTATIONS))
-        if self.predictions is not None:
-            summed.update(to_parquet_bytes(self.predictions, ANNOTATIONS))
-        summed.update(hashlib.sha256(self.model or b"").digest())
-        return summed.hexdigest()
-
-
 def preflight(task: Task) -> None:
     """Refuse a task that cannot end well, before anything is written or started.
 
@@ -128,7 +52,8 @@ def preflight(task: Task) -> None:
     PreflightFailed
         With what is wrong and how to mend it: nothing or contradictory asked, an empty or
         unlabelled set, an image in both train and val, classes that a dataset is not annotated
-        for, an unknown export format, a model that does not fit, a config that YAML cannot hold.
+        for, an unknown export format or preprocessing, a model that does not fit, live code that
+        nobody may fetch, a config that YAML cannot hold.
     """
     if not _TASK_ID.fullmatch(task.task_id):
         raise PreflightFailed(f"task id {task.task_id!r} must be 1-100 letters, digits, '_', '-' or '.'.")
@@ -138,6 +63,8 @@ def preflight(task: Task) -> None:
         )
     _check_classes(task)
     annotation_format(task.config)
+    longside_px(task.config)
+    livecode.preflight(task.config, allow_network=task.allow_network)
     try:
         yaml.safe_dump(dict(task.config))
     except yaml.YAMLError as error:
@@ -161,7 +88,8 @@ def write_in(
 
     Images are hard-linked where the file system allows it and copied otherwise; one whose pixels an
     executor could misread (turned by EXIF, CMYK, palette, 16 bit, alpha, WEBP, TIFF, GIF) is written
-    as an upright RGB PNG. Each is held against its hash on the way. Equal tasks give equal files.
+    as an upright RGB PNG. One that changed since it was last held against its hash is held against
+    it again. Live code lies in ``in/code``. Equal tasks give equal files.
 
     Parameters
     ----------
@@ -177,9 +105,11 @@ def write_in(
     Raises
     ------
     PreflightFailed
-        As `preflight`; then nothing is written.
+        As `preflight`, and then nothing is written; or live code cannot be fetched, see `livecode.fetch`.
     ObjectMissing, ObjectDamaged
         An image is not in the cache, or is not what its name says.
+    StoreError
+        The disk is full or refuses.
     """
     preflight(task)
     for root in (in_root, out_root):
@@ -187,19 +117,65 @@ def write_in(
             raise PreflightFailed(
                 f"the job's folder {root!r} has a blank in its path, at which executors split. Move the workspace."
             )
+    try:
+        _write_in(job_dir, task, in_root, _env(task, in_root, out_root, manifest_file))
+    except StoreError:
+        raise
+    except OSError as error:
+        raise StoreError(
+            f"cannot write the job's inputs below {job_dir}: {error.strerror or error}. Free space or mend the "
+            "permissions."
+        ) from error
+
+
+def longside_px(config: Mapping[str, Any]) -> int:
+    """Give the pixels that a config asks for as the longer side of every image; 0 where it asks for none.
+
+    The key is YMIR's: ``preprocess: {longside_resize: {dest_size: 640}}``. It is done here, and not
+    handed on to the executor. What the executor finds then goes back by `read_infer` with the same number.
+
+    Raises
+    ------
+    PreflightFailed
+        ``dest_size`` is no whole number from 1 to `MAX_LONGSIDE_PX`.
+
+    Examples
+    --------
+    >>> longside_px({"preprocess": {"longside_resize": {"dest_size": 640}}})
+    640
+    """
+    asked = config.get("preprocess")
+    asked = asked.get("longside_resize") if isinstance(asked, Mapping) else None
+    if asked is None:
+        return 0
+    pixels = asked.get("dest_size") if isinstance(asked, Mapping) else None
+    if not isinstance(pixels, int) or isinstance(pixels, bool) or not 1 <= pixels <= MAX_LONGSIDE_PX:
+        raise PreflightFailed(
+            f"preprocess.longside_resize.dest_size is {pixels!r}; it must be whole pixels from 1 to {MAX_LONGSIDE_PX}, "
+            "as in preprocess: {longside_resize: {dest_size: 640}}."
+        )
+    return pixels
+
+
+def _write_in(job_dir: Path, task: Task, in_root: str, env: Mapping[str, Any]) -> None:
+    """Write all files; live code comes first, since it alone can still be refused."""
     in_dir = job_dir / "in"
     in_dir.mkdir(parents=True)
+    config = livecode.place(task.config, job_dir, in_root)
     for folder in (in_dir / "annotations", in_dir / "predictions", in_dir / "models"):
         folder.mkdir()
     make_out(job_dir)
-    assets = {role: _export_images(in_dir / "assets", dataset) for role, dataset in task.datasets.items()}
+    pixels = longside_px(task.config)
+    assets = {
+        role: export_images(in_dir / "assets", dataset, longside_px=pixels) for role, dataset in task.datasets.items()
+    }
     if task.training:
         _write_training_indices(in_dir, in_root, task, assets)
     else:
         _write_lines(in_dir / "candidate-index.tsv", (f"{in_root}/assets/{a.name}" for a in assets["candidates"]))
     model_paths = _write_model(in_dir / "models", task, in_root)
-    _write_yaml(in_dir / "config.yaml", _config(task, model_paths))
-    _write_yaml(in_dir / "env.yaml", _env(task, in_root, out_root, manifest_file))
+    _write_yaml(in_dir / "config.yaml", _config(task, config, model_paths))
+    _write_yaml(in_dir / "env.yaml", env)
 
 
 def make_out(job_dir: Path) -> None:
@@ -265,52 +241,23 @@ def _check_model(task: Task) -> None:
         )
 
 
-def _export_images(directory: Path, dataset: Dataset) -> list[Asset]:
-    """Put a dataset's images below ``assets`` and tell how they lie there."""
-    assets = []
-    for row in dataset.images.itertuples(index=False):
-        data = dataset.media.read(row.image)  # held against its hash: a changed file is never used silently
-        plain = is_plain(row)
-        name = f"{row.image[-2:]}/{row.image}{SUFFIXES[row.format] if plain else '.png'}"
-        path = directory / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if plain:
-            _link(dataset.media.path(row.image), path)
-        else:
-            path.write_bytes(to_plain_png(data))
-        assets.append(
-            Asset(
-                image=row.image,
-                name=name,
-                width=int(row.width),
-                height=int(row.height),
-                depth=1 if plain and row.mode == "L" else 3,
-                keys=row.keys,
-                quality=float(row.quality),
-            )
-        )
-    return assets
-
-
-def _link(source: Path, path: Path) -> None:
-    """Hard-link a file, or copy it where links are not to be had; a link costs no space and no time."""
-    try:
-        os.link(source.resolve(), path)
-    except FileExistsError:
-        return
-    except OSError:
-        shutil.copyfile(source, path)
-
-
 def _write_training_indices(in_dir: Path, root: str, task: Task, assets: Mapping[str, Sequence[Asset]]) -> None:
     """Write annotations, predictions and all index files of a training."""
     write = WRITERS[annotation_format(task.config)]
     both = sorted((*assets["train"], *assets["val"]), key=lambda asset: asset.image)
-    truth = pd.concat([task.datasets["train"].annotations, task.datasets["val"].annotations], ignore_index=True)
+    sides = [task.datasets["train"], task.datasets["val"]]
+    shown = pd.concat([side.images[["image", "width", "height"]] for side in sides], ignore_index=True)
+    truth = pd.concat([side.annotations for side in sides], ignore_index=True)
     guesses = annotations_frame() if task.predictions is None else task.predictions
+    pixels = longside_px(task.config)
     images = f"{root}/assets"
     paths = {
-        folder: write(Place(in_dir / folder, f"{root}/{folder}", images), both, boxes, task.class_names)
+        folder: write(
+            Place(in_dir / folder, f"{root}/{folder}", images),
+            both,
+            rescale(boxes, shown, pixels),
+            task.class_names,
+        )
         for folder, boxes in (("annotations", truth), ("predictions", guesses))
     }
     sets = {"train": assets["train"], "val": assets["val"], "test": []}
@@ -332,9 +279,12 @@ def _write_model(directory: Path, task: Task, root: str) -> list[str]:
     return [f"{root}/models/{stage.name}/{name}" for name in stage.files]
 
 
-def _config(task: Task, model_paths: list[str]) -> dict[str, Any]:
-    """Overwrite or remove the reserved keys of the user's config."""
-    config = {key: value for key, value in task.config.items() if key not in _RESERVED}
+def _config(task: Task, asked: Mapping[str, Any], model_paths: list[str]) -> dict[str, Any]:
+    """Overwrite or remove the reserved keys of the user's config, and what was done here already."""
+    config = {key: value for key, value in asked.items() if key not in _RESERVED}
+    if longside_px(asked):
+        config["preprocess"] = {k: v for k, v in asked["preprocess"].items() if k != "longside_resize"}
+        config = {key: value for key, value in config.items() if key != "preprocess" or value}
     config |= {"task_id": task.task_id, "class_names": list(task.class_names), "gpu_id": task.gpu_id}
     if not task.training:
         config |= {"model_params_path": model_paths, "run_mining": task.mining, "run_infer": task.infer}

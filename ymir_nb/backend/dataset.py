@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -24,6 +24,10 @@ class Media(Protocol):
         """Read an image and hold its bytes against its hash."""
         ...
 
+    def files(self, images: Sequence[str]) -> list[str]:
+        """Give the files of many images, each held against its hash."""
+        ...
+
     def thumbnail(self, image: str, *, side_px: int) -> bytes:
         """Give an upright JPEG of the image, its longer side at most `side_px` pixels."""
         ...
@@ -39,6 +43,12 @@ class NoMedia:
     def read(self, image: str) -> bytes:
         """Refuse: there are no files."""
         raise _no_files(image)
+
+    def files(self, images: Sequence[str]) -> list[str]:
+        """Refuse, unless none is asked for: there are no files."""
+        for image in images:
+            raise _no_files(image)
+        return []
 
     def thumbnail(self, image: str, *, side_px: int) -> bytes:  # noqa: ARG002
         """Refuse: there are no files."""

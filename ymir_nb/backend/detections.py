@@ -14,7 +14,9 @@ from typing import Any, Literal
 
 import pandas as pd
 
+from ymir_nb.backend.errors import InvalidTable
 from ymir_nb.backend.outbox import Faults, Limits, Outbox
+from ymir_nb.backend.scaling import rescale, rescaled_size
 from ymir_nb.backend.tables import annotations_frame
 from ymir_nb.backend.untrusted import show, to_number
 
@@ -50,6 +52,7 @@ def read_infer(
     *,
     strays: Literal["fail", "report"] = "fail",
     limits: Limits | None = None,
+    longside_px: int = 0,
 ) -> Detections:
     """Read and check ``infer-result.json``, in its detection or its segmentation form.
 
@@ -70,6 +73,9 @@ def read_infer(
         (YMIR takes the second for images without objects).
     limits : Limits, optional
         How much may lie in ``/out``.
+    longside_px : int, default 0
+        What the images were rescaled to for the executor, see `contract.longside_px`; what it found is
+        carried back to the images' own sizes. 0: they were not.
 
     Returns
     -------
@@ -86,7 +92,8 @@ def read_infer(
     outbox.check_size(faults)
     document = outbox.read_json(RESULT_FILE, faults)
     notes: list[str] = []
-    reader = _Reader(images, class_names, faults, faults.add if strays == "fail" else notes.append)
+    stray = faults.add if strays == "fail" else notes.append
+    reader = _Reader(images, class_names, faults, stray, longside_px)
     if document is not None:
         if isinstance(document.get("detection"), dict):
             reader.read_detection(document["detection"])
@@ -96,8 +103,13 @@ def read_infer(
             faults.add(f"{RESULT_FILE} has neither a mapping `detection` nor lists `images` and `annotations`")
         reader.check_missing()
     faults.end()
+    try:
+        found = rescale(annotations_frame(reader.rows), images, longside_px, back=True)
+    except InvalidTable as error:
+        faults.add(str(error))
+        faults.end()
     counted = [f"{count} boxes {what}" for what, count in sorted(reader.counts.items())]
-    return Detections(annotations_frame(reader.rows), (*notes, *counted))
+    return Detections(found, (*notes, *counted))
 
 
 @dataclass
@@ -108,13 +120,14 @@ class _Reader:
     class_names: Sequence[str]
     faults: Faults
     stray: Callable[[str], None]
+    longside_px: int = 0
     rows: list[dict[str, Any]] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
     seen: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         columns = (self.images[name].tolist() for name in ("image", "width", "height"))
-        self.sizes = {image: (width, height) for image, width, height in zip(*columns, strict=True)}
+        self.sizes = {i: rescaled_size(w, h, self.longside_px) for i, w, h in zip(*columns, strict=True)}
         self.known = frozenset(self.class_names)
 
     def read_detection(self, entries: Mapping[str, Any]) -> None:

@@ -13,12 +13,18 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from ymir_nb.backend.errors import ObjectDamaged, ObjectMissing, StoreError
+from ymir_nb.backend.verified import COARSEST_CLOCK_NS, Stamp, Verified
 
 READ_ONLY = 0o444
+VERIFIED_FILE = "verified.txt"
+SMALL_BYTES = 1 << 16
+"""Below this mean size, threads that hash spend more time waiting for each other than they save."""
 
 
 class Objects:
@@ -32,6 +38,8 @@ class Objects:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
+        self._verified = Verified(directory.with_name(VERIFIED_FILE))
+        self._put: dict[str, Stamp] = {}
 
     def path(self, md5: str) -> Path:
         """Give the place of an object, whether it is there or not."""
@@ -61,6 +69,7 @@ class Objects:
         if target.exists() and target.stat().st_size == len(data):
             return md5
         write_atomically(target, data, mode=READ_ONLY, flush=False)
+        self._put[md5] = Stamp.of(target)
         return md5
 
     def read(self, md5: str) -> bytes:
@@ -77,17 +86,47 @@ class Objects:
         try:
             data = path.read_bytes()
         except FileNotFoundError as error:
-            raise ObjectMissing(
-                f"object {md5} is not in the cache ({path}). Get it from the remote: ymir-nb pull --all "
-                "(dvc fetch --all-commits)."
-            ) from error
-        actual = _md5(data)
-        if actual != md5.removesuffix(".dir"):
-            raise ObjectDamaged(
-                f"object {md5} was changed on disk: its bytes now hash to {actual} ({path}). "
-                "Remove that file and get it from the remote again: dvc fetch"
-            )
+            raise _missing(md5, path) from error
+        _hold_against(md5, _md5(data), path)
         return data
+
+    def verify(self, md5s: Sequence[str]) -> list[str]:
+        """Hold many objects against their names; those that did not change since are not read again.
+
+        Parameters
+        ----------
+        md5s : sequence of str
+            Names of objects.
+
+        Returns
+        -------
+        list of str
+            The path of each.
+
+        Raises
+        ------
+        ObjectMissing, ObjectDamaged
+            As `read`.
+        """
+        begin_ns = time.time_ns()
+        known = self._verified.read() | self._put
+        paths = [f"{self.directory}/{md5[:2]}/{md5[2:]}" for md5 in md5s]
+        unsure: dict[str, tuple[str, Stamp]] = {}
+        for md5, path in zip(md5s, paths, strict=True):
+            try:
+                stamp = Stamp.of(path)
+            except FileNotFoundError as error:
+                raise _missing(md5, Path(path)) from error
+            if known.get(md5) != stamp:
+                unsure[md5] = (path, stamp)
+        n_bytes = sum(stamp.n_bytes for _, stamp in unsure.values())
+        hashes = _md5s_of_files([path for path, _ in unsure.values()], n_bytes=n_bytes)
+        for (md5, (path, _)), actual in zip(unsure.items(), hashes, strict=True):
+            _hold_against(md5, actual, Path(path))
+        settled = {md5: s for md5, (_, s) in unsure.items() if s.mtime_ns < begin_ns - COARSEST_CLOCK_NS}
+        self._verified.add(self._put | settled)
+        self._put.clear()
+        return paths
 
     def put_listing(self, files: Mapping[str, str]) -> str:
         """Store a directory listing.
@@ -103,6 +142,8 @@ class Objects:
             ``<md5>.dir``.
         """
         rows = [{"md5": files[relpath], "relpath": relpath} for relpath in sorted(files)]
+        self._verified.add(self._put)
+        self._put.clear()
         return self.put(json.dumps(rows, sort_keys=True).encode(), suffix=".dir")
 
     def read_listing(self, md5: str) -> dict[str, str]:
@@ -185,3 +226,31 @@ def write_atomically(path: Path, data: bytes | str, *, mode: int = 0o644, flush:
 
 def _md5(data: bytes) -> str:
     return hashlib.md5(data, usedforsecurity=False).hexdigest()
+
+
+def _md5s_of_files(paths: Sequence[str], *, n_bytes: int) -> list[str]:
+    """Hash files, with threads where they are large."""
+    if n_bytes < SMALL_BYTES * len(paths):
+        return [_md5_of_file(path) for path in paths]
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        return list(pool.map(_md5_of_file, paths))
+
+
+def _md5_of_file(path: str) -> str:
+    with open(path, "rb") as file:  # noqa: PTH123 (a hundred thousand at a time)
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
+def _missing(md5: str, path: Path) -> ObjectMissing:
+    return ObjectMissing(
+        f"object {md5} is not in the cache ({path}). Get it from the remote: ymir-nb pull --all "
+        "(dvc fetch --all-commits)."
+    )
+
+
+def _hold_against(md5: str, actual: str, path: Path) -> None:
+    if actual != md5.removesuffix(".dir"):
+        raise ObjectDamaged(
+            f"object {md5} was changed on disk: its bytes now hash to {actual} ({path}). "
+            "Remove that file and get it from the remote again: dvc fetch"
+        )

@@ -13,7 +13,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -370,6 +370,16 @@ class StoreMedia:
     def read(self, image: str) -> bytes:
         """Read an image and hold its bytes against its hash."""
         return self._objects.read(image)
+
+    def files(self, images: Sequence[str]) -> list[str]:
+        """Give the cached files of many images, each held against its hash.
+
+        Raises
+        ------
+        ObjectMissing, ObjectDamaged
+            One is not in the cache, or was changed there.
+        """
+        return self._objects.verify(images)
 
     def thumbnail(self, image: str, *, side_px: int) -> bytes:
         """Give an upright JPEG, made once and kept on disk."""
