@@ -19,6 +19,7 @@ if os.environ.get("CI"):
     # What lands is judged by the same examples each time; new ones are drawn wherever people work.
     settings.load_profile("steady")
 os.environ.setdefault("JUPYTER_PLATFORM_DIRS", "1")
+pytest_plugins = ["real_engine"]
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 

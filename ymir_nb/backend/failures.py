@@ -13,6 +13,7 @@ from ymir_nb.backend.untrusted import read_head, read_tail
 LOG_FILE = "ymir-executor-out.log"
 SCANNED_BYTES = 1 << 20
 MAX_LINE = 300
+SEARCHED_LINES = 200
 
 _EXCEPTION = re.compile(r"^(?:[A-Za-z_][\w.]*\.)?[A-Z]\w*(?:Error|Exception|Exit|Interrupt)\b")
 _ERROR = re.compile(r"\b(?:error|fatal|exception|killed|out of memory|no such file|not found|denied)\b", re.IGNORECASE)
@@ -31,21 +32,41 @@ def explain(out_dir: Path, run: RunState) -> str:
     Returns
     -------
     str
-        The reason, the executor's own error record, the first line of its log that looks like an
-        error, the last lines, and the log's path.
+        The reason, the executor's own error record, what the log's words most often mean, its first line
+        that looks like an error, its last lines, and its path.
     """
     path = out_dir / LOG_FILE
     parts = [_ending(run)]
     record = read_monitor(out_dir / "monitor.txt")
     if record is not None and record.in_words():
         parts.append(f"It says: {record.in_words()}.")
+    parts += [f"It seems that {words}." for words in [cause(path)] if words]
     first = first_error(path)
     if first:
         parts.append(f"First error: {first}")
     last = last_lines(path, n_lines=5)
     if last:
         parts.append("Last lines of its log:\n" + "\n".join(f"    {line}" for line in last))
-    return " ".join(parts) + f"\nLog: {path}"
+    lost = f" ({run.log_error})" if run.log_error else ""
+    return " ".join(parts) + f"\nLog: {path}{lost}"
+
+
+def cause(path: Path) -> str:
+    """Say what the last lines of a log that are known to mean something mean, and what helps; empty where none is.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> log = Path(tempfile.mkdtemp()) / LOG_FILE
+    >>> n_bytes = log.write_text("OSError: [Errno 28] No space left on device")
+    >>> cause(log)
+    'the disk is full, or what it may write to. Make room; in a container, /tmp is memory'
+    """
+    for line in reversed(last_lines(path, n_lines=SEARCHED_LINES)):
+        for pattern, words in _CAUSES.items():
+            if pattern.search(line):
+                return words
+    return ""
 
 
 def first_error(path: Path) -> str:
@@ -64,6 +85,54 @@ def last_lines(path: Path, *, n_lines: int) -> list[str]:
     return lines[-n_lines:] if n_lines > 0 else []
 
 
+_CAUSES = {
+    re.compile(words, re.IGNORECASE): meaning
+    for words, meaning in (
+        (
+            r"cuda (error: )?out of memory|torch\.(cuda\.)?OutOfMemoryError|CUDA_ERROR_OUT_OF_MEMORY|_ALLOC_FAILED",
+            "the GPU's memory ran out. Let it work on fewer or smaller images at a time",
+        ),
+        (
+            r"driver version is insufficient|driver/library version mismatch|SYSTEM_DRIVER_MISMATCH|no kernel image is",
+            "its CUDA and this machine's driver or GPU do not fit together. Update the driver, or use another image",
+        ),
+        (
+            r"fallen off the bus|gpu is lost|uncorrectable ecc|DEVICE_UNAVAILABLE",
+            "the GPU was lost or broke down. Look at it with nvidia-smi, and start the job again",
+        ),
+        (
+            r"no cuda-capable device|no nvidia driver|no cuda gpus are available",
+            "it found no GPU. Ask for one with gpu_count",
+        ),
+        (
+            r"no space left on device|\[errno 28\]|quota exceeded",
+            "the disk is full, or what it may write to. Make room; in a container, /tmp is memory",
+        ),
+        (
+            r"insufficient shared memory|bus error",
+            "its shared memory ran out. Give it more with shm_size, or let it load with fewer workers",
+        ),
+        (
+            r"file too large|\[errno 27\]|SIGXFSZ",
+            "it wrote a file larger than all of /out may be (out_bytes)",
+        ),
+        (
+            r"read-only file system|\[errno 30\]",
+            "it wrote where it may not: /out and /tmp are its own, all else is with the setting writable_root",
+        ),
+        (
+            r"network is unreachable|name resolution|name or service not known|could not resolve host|urlopen error",
+            "it wanted the network, which it has only with the setting network",
+        ),
+        (
+            r"can't start new thread|resource temporarily unavailable",
+            "it has as many processes and threads as it may (n_pids)",
+        ),
+    )
+}
+
+_SIGNALS = {number.value: number.name for number in signal.Signals}
+
 _MEANINGS = {
     CANCELLED: "somebody asked for it.",
     LOST: "its supervisor was killed, or the machine stopped. Start it again: ymir-nb jobs retry.",
@@ -79,8 +148,9 @@ def _ending(run: RunState) -> str:
         return _MEANINGS.get(reason, f"{reason}.")
     if run.code in (-9, 137):
         return "it was killed (signal 9, exit code 137)."
-    if run.code is not None and run.code < 0:
-        return f"it was ended by {signal.Signals(-run.code).name} (exit code {128 - run.code})."
+    number = 0 if run.code is None else max(-run.code, run.code - 128)  # a shell or container adds 128
+    if number in _SIGNALS:
+        return f"it was ended by {_SIGNALS[number]} (exit code {128 + number})."
     return f"exit code {run.code}."
 
 

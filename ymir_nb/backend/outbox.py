@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import secrets
 import stat
 from collections import Counter
 from dataclasses import dataclass, field
@@ -56,22 +57,64 @@ def measure(directory: Path, *, most_files: int, most_bytes: int) -> tuple[int, 
     Returns
     -------
     tuple of int
-        Files and folders; their bytes, of a sparse file its full length.
+        Files and folders; their bytes, of a sparse file its full length. What is hidden from its own
+        owner, by its rights or by its depth, counts as too many files.
     """
     n_files = n_bytes = 0
     folders = [directory]
     while folders:
-        with contextlib.suppress(FileNotFoundError, PermissionError), os.scandir(folders.pop()) as entries:
-            for entry in entries:
-                n_files += 1
-                if entry.is_dir(follow_symlinks=False):
-                    folders.append(Path(entry.path))
-                else:
-                    with contextlib.suppress(FileNotFoundError):
-                        n_bytes += entry.stat(follow_symlinks=False).st_size
-                if n_files > most_files or n_bytes > most_bytes:
-                    return n_files, n_bytes
+        folder = folders.pop()
+        try:
+            with os.scandir(folder) as entries:
+                for entry in entries:
+                    n_files += 1
+                    if entry.is_dir(follow_symlinks=False):
+                        folders.append(Path(entry.path))
+                    else:
+                        with contextlib.suppress(FileNotFoundError):
+                            n_bytes += entry.stat(follow_symlinks=False).st_size
+                    if n_files > most_files or n_bytes > most_bytes:
+                        return n_files, n_bytes
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError:
+            if _is_hidden(folder):
+                return most_files + 1, n_bytes
     return n_files, n_bytes
+
+
+def _is_hidden(folder: Path) -> bool:
+    """Tell whether a folder that cannot be read lies too deep to have a path, or is closed by this very user."""
+    try:
+        return folder.lstat().st_uid == os.getuid()
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+
+
+def clear_away(directory: Path) -> None:
+    """Remove a folder and all in it, however deep it is and whatever rights its folders were given.
+
+    Every folder is lifted up to the top before it is emptied, so that no path becomes too long.
+    """
+    waiting = [directory]
+    while waiting:
+        folder = waiting.pop()
+        folder.chmod(0o700)
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                path = Path(entry.path)
+                if not entry.is_dir(follow_symlinks=False):
+                    path.unlink()
+                elif folder == directory:
+                    waiting.append(path)
+                else:
+                    path.chmod(0o700)  # a folder that may not be written may not be moved
+                    waiting.append(path.replace(directory / f".lifted-{secrets.token_hex(8)}"))
+        if folder != directory:
+            folder.rmdir()
+    directory.rmdir()
 
 
 @dataclass

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
+from math import inf
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -15,6 +16,7 @@ OUT_OF_MEMORY = "it was killed, since memory ran out"
 KILLED = "it was killed from outside, with signal 9, and not for want of memory"
 
 GIB = 1 << 30
+_OFF_AT_0 = frozenset({"memory_bytes", "cpus", "seconds", "silent_seconds"})
 
 Phase = Literal["absent", "queued", "running", "unreachable", "exited", "vanished"]
 
@@ -82,9 +84,9 @@ class Isolation:
         for name, value in settings.items():
             if name not in kinds:
                 raise PreflightFailed(f"there is no isolation setting {name!r}; there is {', '.join(kinds)}.")
-            is_flag = kinds[name] is bool
-            if isinstance(value, bool) != is_flag or not isinstance(value, int | float) or value < 0:
-                wanted = "true or false" if is_flag else "a number from 0"
+            is_flag, least = kinds[name] is bool, 0 if name in _OFF_AT_0 else 1
+            if isinstance(value, bool) != is_flag or not isinstance(value, int | float) or not least <= value < inf:
+                wanted = "true or false" if is_flag else f"a number from {least}"
                 raise PreflightFailed(f"isolation setting {name} is {value!r}; it must be {wanted}.")
         return cls(**{name: kinds[name](value) for name, value in settings.items()})
 
@@ -158,12 +160,20 @@ class RunState:
     reason : str
         Why it ended, other than by itself: `CANCELLED`, `LOST` (its supervisor was killed, or the
         machine), `ENGINE_STOPPED`, ``time limit of ... s``, or what kept it from starting.
+    log_error : str
+        Why its log is not complete; empty where it is.
     """
 
     phase: Phase
     code: int | None = None
     seconds: float = 0.0
     reason: str = ""
+    log_error: str = ""
+
+    @classmethod
+    def ended(cls, end: Mapping[str, Any]) -> RunState:
+        """Read what a supervisor wrote at the end."""
+        return cls("exited", end["code"], end["seconds"], end["reason"], end["log"])
 
 
 class Runner(Protocol):

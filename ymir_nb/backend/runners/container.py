@@ -10,6 +10,7 @@ import contextlib
 import os
 import threading
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,14 +20,15 @@ from ymir_nb.backend.errors import JobError, JobFailed
 from ymir_nb.backend.gpus import Gpu, check_seen
 from ymir_nb.backend.runners.base import ENGINE_STOPPED, GIB, KILLED, LOST, OUT_OF_MEMORY, Launch
 from ymir_nb.backend.runners.capped_log import CappedLog
-from ymir_nb.backend.runners.engine import EngineUnreachable, connect, engine_errors
+from ymir_nb.backend.runners.engine import connect, engine_errors
+from ymir_nb.backend.runners.handing import container_user, let_in, take_back
 
 if TYPE_CHECKING:
     from docker.models.containers import Container as Found
 
 JOB_LABEL, JOBS_LABEL = "ymir-nb.job", "ymir-nb.jobs"
-NOBODY = 65534
-DRAIN_SECONDS = 5.0
+DRAIN_SECONDS, ENDED_DRAIN_SECONDS = 60.0, 2.0
+"""How long the rest of the log is waited for: where it ended by itself, and where somebody waits for its end."""
 
 
 class Container:
@@ -52,56 +54,79 @@ class Container:
         self.code: int | None = None
         self.reason = ""
         self.pid = 0
+        self.state = ""
         self.reachable = True
-        self.was_unreachable = False
         self.listener: threading.Thread | None = None
 
     def start(self, gpus: list[Gpu]) -> None:
         """Make and start it, and hold the GPUs that it sees against those it was given."""
-        if _caller()[0] != os.getuid():
-            hand_over(self.job_dir / "out", _caller())
+        client = connect()
+        user = None if self.launch.isolation.image_user else container_user(client)
+        let_in(self.job_dir, user)
         with engine_errors():
-            container = connect().containers.create(**self._settings(gpus))
+            container = client.containers.create(**self._settings(gpus, user))
+            # From before its start, and not from the engine's log: that one forgets its beginning in a flood.
+            self._listen(container.attach(stream=True))
             container.start()
-        self._listen(container)
         self._look()
         if gpus:
-            code, said = container.exec_run(["nvidia-smi", "-L"])
-            wrong = check_seen(said.decode(errors="replace") if code == 0 and isinstance(said, bytes) else "", gpus)
-            if wrong:
-                self.end(grace_seconds=0.0)
-                raise JobFailed(wrong)
+            self._check_gpus(container, gpus)
 
     def adopt(self) -> None:
-        """Take over the container that a former supervisor started."""
-        container = self._find()
-        if container is None:
-            self.code, self.reason = 127, LOST
-            return
-        self._listen(container)
+        """Take over the container that a former supervisor made; one that it never started is lost."""
         self._look()
+        if self.state == "created":
+            self.code, self.reason = 127, LOST
 
     def pump(self, wait_seconds: float) -> None:
-        """Look how it stands, and wait a little where it runs."""
+        """Wait a little, or until it falls silent for good, and look how it stands."""
+        if self.listener is not None and self.listener.is_alive():
+            self.listener.join(wait_seconds)
+        else:
+            time.sleep(wait_seconds)
         self._look()
-        if self.code is None:
-            time.sleep(max(wait_seconds, 0.1))
 
     def end(self, *, grace_seconds: float) -> None:
-        """Stop and remove it; what it left in ``/out`` becomes the caller's."""
+        """Stop and remove it; what it left in ``/out`` becomes the caller's.
+
+        Where the engine does not answer, the container is left to `DockerRunner.sweep`.
+        """
+        drain_seconds = ENDED_DRAIN_SECONDS if self.code is None else DRAIN_SECONDS
         with contextlib.suppress(JobError):
             container = self._find()
-            if container is not None:
-                with engine_errors():
-                    if self.code is None:
-                        container.stop(timeout=max(1, round(grace_seconds)))
-                        self.code = int(container.wait()["StatusCode"])
-                    if self.listener is not None:
-                        self.listener.join(DRAIN_SECONDS)
-                    self._give_back(container)
-                    container.remove(force=True, v=True)
+            if container is None:
+                return
+            if self.code is None:
+                self._stop(container, grace_seconds)
+            if self.listener is not None:
+                self.listener.join(drain_seconds)
+            with engine_errors():
+                container.remove(force=True, v=True)
+            client = connect()
+            if self.launch.isolation.image_user or not os.getuid():
+                take_back(client, str(container.attrs["Image"]), self.job_dir, container_user(client))
 
-    def _settings(self, gpus: list[Gpu]) -> dict[str, Any]:
+    def _stop(self, container: Found, grace_seconds: float) -> None:
+        """Stop it; one that the engine cannot stop is removed by force all the same."""
+        with contextlib.suppress(JobError), engine_errors():
+            container.stop(timeout=max(1, round(grace_seconds)))
+            self.code = int(container.wait()["StatusCode"])
+
+    def _check_gpus(self, container: Found, gpus: list[Gpu]) -> None:
+        """Hold the GPUs that it sees against those it was given, unless it has ended already."""
+        try:
+            with engine_errors():
+                code, said = container.exec_run(["nvidia-smi", "-L"])
+        except JobError:
+            self._look()
+            if self.code is None:
+                raise
+            return
+        wrong = check_seen(said.decode(errors="replace") if code == 0 and isinstance(said, bytes) else "", gpus)
+        if wrong:
+            raise JobFailed(wrong)
+
+    def _settings(self, gpus: list[Gpu], user: tuple[int, int] | None) -> dict[str, Any]:
         """Say what the engine shall make: nothing is allowed that the isolation does not name."""
         from docker.types import DeviceRequest, LogConfig, Mount, Ulimit
 
@@ -119,6 +144,7 @@ class Container:
             ],
             "environment": {"PYTHONUNBUFFERED": "1", "HOME": "/tmp"} | dict(self.launch.env),  # noqa: S108
             "network_mode": "bridge" if limits.network else "none",
+            "use_config_proxy": limits.network,  # a proxy's address may hold a password
             "read_only": not limits.writable_root,
             "tmpfs": {"/tmp": "rw,exec,nosuid,nodev,mode=1777"},  # noqa: S108
             "init": True,
@@ -137,8 +163,8 @@ class Container:
             if gpus
             else None,
         }
-        if not limits.image_user:
-            settings["user"] = "{}:{}".format(*_caller())
+        if user is not None:
+            settings["user"] = "{}:{}".format(*user)
         if not limits.capabilities:
             settings |= {"cap_drop": ["ALL"], "security_opt": ["no-new-privileges"]}
         return settings
@@ -147,58 +173,43 @@ class Container:
         return find_container(self.name)
 
     def _look(self) -> None:
-        """Ask the engine how it stands; one that does not answer is asked again later."""
+        """Ask the engine how it stands; one that does not answer, or not sensibly, is asked again later."""
+        was_reachable = self.reachable
         try:
             container = self._find()
-        except EngineUnreachable:
-            self.reachable, self.was_unreachable = False, True
+        except JobError:
+            self.reachable = False
             return
+        self.reachable = True
         if container is None:
             self.code, self.reason = 137, "its container was removed by somebody else"
             return
-        if not self.reachable:
-            self._listen(container)
-        self.reachable = True
+        if self.listener is None or not (was_reachable or self.listener.is_alive()):
+            self.log.restart()
+            with engine_errors():
+                self._listen(container.logs(stream=True, follow=True))
         state = container.attrs["State"]
-        self.pid = int(state["Pid"])
-        if state["Status"] in ("created", "running", "paused", "restarting"):
+        self.state, self.pid = str(state["Status"]), int(state["Pid"])
+        if self.state in ("created", "running", "paused", "restarting"):
             return
         self.code = int(state["ExitCode"])
         if state.get("OOMKilled") and self.code:
             self.reason = OUT_OF_MEMORY
-        elif self.was_unreachable and self.code:
+        elif self.code and not was_reachable:
             self.reason = ENGINE_STOPPED
         elif self.code == 137:
             self.reason = KILLED
 
-    def _listen(self, container: Found) -> None:
-        """Write all that it said and says to the log, in a thread that ends with it."""
+    def _listen(self, words: Iterable[bytes]) -> None:
+        """Write what it says to the log, in a thread that ends with it."""
 
         def listen() -> None:
             with contextlib.suppress(JobError), engine_errors():
-                for data in container.logs(stream=True, follow=True):
+                for data in words:
                     self.log.write(data)
 
-        if self.listener is None or not self.listener.is_alive():
-            self.log.restart()
-            self.listener = threading.Thread(target=listen, daemon=True)
-            self.listener.start()
-
-    def _give_back(self, container: Found) -> None:
-        """Make the caller the owner of what lies in ``/out``."""
-        own = (os.getuid(), os.getgid())
-        if own[0] == 0:
-            hand_over(self.job_dir / "out", own)
-        elif self.launch.isolation.image_user:  # only root may give files away: let the engine do it
-            connect().containers.run(
-                container.attrs["Image"],
-                ["-R", f"{own[0]}:{own[1]}", "/out"],
-                entrypoint="chown",
-                user="0:0",
-                network_mode="none",
-                volumes={str(self.job_dir / "out"): {"bind": "/out", "mode": "rw"}},
-                remove=True,
-            )
+        self.listener = threading.Thread(target=listen, daemon=True)
+        self.listener.start()
 
 
 def container_name(token: str) -> str:
@@ -222,17 +233,3 @@ def find_container(name: str) -> Found | None:
             return client.containers.get(name)
         except docker.errors.NotFound:
             return None
-
-
-def hand_over(directory: Path, owner: tuple[int, int]) -> None:
-    """Give a folder and all in it to a user; links themselves, never what they name."""
-    os.chown(directory, *owner, follow_symlinks=False)
-    for _, folders, files, fd in os.fwalk(directory):
-        for name in (*folders, *files):
-            with contextlib.suppress(FileNotFoundError):
-                os.chown(name, *owner, dir_fd=fd, follow_symlinks=False)
-
-
-def _caller() -> tuple[int, int]:
-    """Give user and group that a container runs as: the caller's, or nobody's where that is root."""
-    return (os.getuid(), os.getgid()) if os.getuid() else (NOBODY, NOBODY)

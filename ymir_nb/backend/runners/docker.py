@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ymir_nb.backend.errors import JobFailed, PreflightFailed
 from ymir_nb.backend.gpus import check_available, inventory
-from ymir_nb.backend.runners.base import CANCELLED, Launch, RunState
+from ymir_nb.backend.runners.base import CANCELLED, LOST, Launch, RunState
 from ymir_nb.backend.runners.container import JOB_LABEL, JOBS_LABEL, container_name, find_container
 from ymir_nb.backend.runners.engine import (
     TOOLKIT,
@@ -80,7 +80,7 @@ class DockerRunner:
         alive = run is not None and is_alive(run["supervisor"])
         end = read_json(job_dir / EXIT_FILE)
         if end is not None:
-            return RunState("exited", end["code"], end["seconds"], end["reason"])
+            return RunState.ended(end)
         if run is None:
             return RunState("absent")
         seconds = max(0.0, time.time() - run["started"])
@@ -113,11 +113,13 @@ class DockerRunner:
                 time.sleep(0.05)
             if (job_dir / EXIT_FILE).exists():
                 return
-        remove(container_name(run["token"]))
+        ended = remove(container_name(run["token"]))
         if is_alive(run["supervisor"]):  # stopped, or stuck: it would only speak of what is over
             os.kill(run["supervisor"]["pid"], signal.SIGKILL)
+            ended = True
         seconds = max(0.0, time.time() - run["started"])
-        write_json(job_dir / EXIT_FILE, {"code": None, "reason": CANCELLED, "seconds": seconds, "log": ""})
+        reason = CANCELLED if ended else LOST
+        write_json(job_dir / EXIT_FILE, {"code": None, "reason": reason, "seconds": seconds, "log": ""})
 
     def sweep(self, jobs_dir: Path) -> list[str]:
         """Remove the containers below a folder of jobs whose job is over, or is no more.
@@ -127,6 +129,9 @@ class DockerRunner:
         list of str
             Names of the containers that were removed.
         """
+        runs = (read_json(path) for path in jobs_dir.glob(f"*/{RUN_FILE}"))
+        if not any(run["launch"]["runner"] == "docker" for run in runs):
+            return []  # most machines with no engine have no jobs for one either
         with engine_errors():
             label = f"{JOBS_LABEL}={jobs_dir.resolve()}"
             found = connect().containers.list(all=True, filters={"label": label})
@@ -142,9 +147,10 @@ def _is_cared_for(name: str, job_dir: Path) -> bool:
     return run is not None and container_name(run["token"]) == name and not (job_dir / EXIT_FILE).exists()
 
 
-def remove(name: str) -> None:
-    """Kill and remove a container, if there is one."""
+def remove(name: str) -> bool:
+    """Kill and remove a container; False where there is none."""
     found = find_container(name)
     if found is not None:
         with engine_errors():
             found.remove(force=True, v=True)
+    return found is not None

@@ -42,9 +42,7 @@ def connect() -> docker.DockerClient:
     import docker
 
     with engine_errors():
-        client = docker.from_env(timeout=TIMEOUT_SECONDS)
-        client.ping()
-    return client
+        return docker.from_env(timeout=TIMEOUT_SECONDS)  # asks for the engine's version
 
 
 @contextmanager

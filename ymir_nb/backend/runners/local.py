@@ -121,13 +121,12 @@ class LocalProcess:
 
     def _reap(self) -> None:
         """Collect ended children: the executor, and orphans of its own."""
-        assert self.process is not None
         with contextlib.suppress(ChildProcessError):
             while True:
                 pid, status = os.waitpid(-1, os.WNOHANG)
                 if pid == 0:
                     return
-                if pid == self.process.pid:
+                if self.process is not None and pid == self.process.pid:
                     self.code = self.process.returncode = os.waitstatus_to_exitcode(status)
 
 

@@ -115,7 +115,7 @@ class ProcessRunner:
         # In this order: a supervisor that ends between the two looks has left its record.
         end = read_json(job_dir / EXIT_FILE)
         if end is not None:
-            return RunState("exited", end["code"], end["seconds"], end["reason"])
+            return RunState.ended(end)
         if run is None:
             return RunState("absent")
         return RunState(run["phase"] if alive else "vanished", seconds=max(0.0, time.time() - run["started"]))

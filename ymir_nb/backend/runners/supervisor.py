@@ -25,7 +25,7 @@ from ymir_nb.backend.errors import PreflightFailed, YmirError
 from ymir_nb.backend.gpu_queue import GpuQueue
 from ymir_nb.backend.gpus import Gpu, faults, inventory
 from ymir_nb.backend.outbox import measure
-from ymir_nb.backend.runners.base import CANCELLED, LOST, Launch, Phase
+from ymir_nb.backend.runners.base import CANCELLED, LOST, Isolation, Launch, Phase
 from ymir_nb.backend.runners.capped_log import CappedLog
 from ymir_nb.backend.runners.processes import is_of_this_boot, myself, read_json, write_json
 
@@ -34,6 +34,7 @@ LOG_NAME = "ymir-executor-out.log"
 GRACE_SECONDS = 3.0
 MEASURE_SECONDS = 1.0
 QUEUE_SECONDS = 0.5
+PUMP_SECONDS = 0.2
 
 
 class Charge(Protocol):
@@ -84,10 +85,7 @@ class Supervisor:
         self.order = order
         self.launch = Launch.from_dict(order["launch"])
         self.former = read_json(job_dir / RUN_FILE) if order["resume"] else None
-        log_path = job_dir / "out" / LOG_NAME
-        if self.former:
-            log_path.unlink(missing_ok=True)  # the engine keeps what was said, and it is written anew
-        self.log = CappedLog(log_path, limit=self.launch.isolation.log_bytes)
+        self.log = CappedLog(job_dir / "out" / LOG_NAME, limit=self.launch.isolation.log_bytes)
         self.charge = _charge(self)
         self.queue = GpuQueue() if self.launch.n_gpus else None
         self.gpus: list[Gpu] = []
@@ -98,14 +96,15 @@ class Supervisor:
     def run(self, started: Callable[[], None]) -> None:
         """Wait for GPUs, start, watch, end; `started` is called once it runs, is queued, or has failed to start."""
         signal.signal(signal.SIGTERM, self._on_cancel)
+        doing = "started"
         try:
             reason = self._begin(started)
+            doing = "watched"
+            reason = reason or self._watch()
         except (OSError, YmirError) as error:
-            self.charge.code, reason = 127, f"it could not be started: {error}"
+            self.charge.code, reason = 127, f"it could not be {doing}: {error}"
         try:
-            if not reason:
-                reason = self._watch()
-                self.charge.end(grace_seconds=GRACE_SECONDS if reason else 0.5)
+            self.charge.end(grace_seconds=GRACE_SECONDS if reason else 0.5)
         finally:
             self._finish(reason)
             started()
@@ -115,7 +114,7 @@ class Supervisor:
 
     def _begin(self, started: Callable[[], None]) -> str:
         """Start or adopt the executor; a reason when it is over before it began."""
-        if self.former and self.former["phase"] != "queued":
+        if self.former:  # the engine keeps all that was said, and the log is written anew
             self.gpus = [Gpu(**gpu) for gpu in self.former["gpus"]]
             self.charge.adopt()
             if self.charge.code is not None and not is_of_this_boot(self.former["supervisor"]):
@@ -158,29 +157,33 @@ class Supervisor:
     def _watch(self) -> str:
         """Wait for the executor's end, or a reason to end it."""
         limits = self.launch.isolation
-        reachable = True
+        reachable = self.charge.reachable
         while self.charge.code is None:
-            if self.cancelled:
-                return CANCELLED
-            if limits.seconds and time.time() - self.begin > limits.seconds:
-                return f"time limit of {limits.seconds:g} s"
-            if over := self._over_quota():
-                return over
-            self.charge.pump(0.1)
+            # What cannot be reached cannot be ended either: it goes on until the engine is back.
+            if reachable and (reason := self._over(limits)):
+                return reason
+            self.charge.pump(PUMP_SECONDS)
             if self.charge.reachable != reachable:
                 reachable = self.charge.reachable
                 self._record("running" if reachable else "unreachable")
         return self.charge.reason
 
-    def _over_quota(self) -> str:
+    def _over(self, limits: Isolation) -> str:
+        """Say why it must end now."""
+        if self.cancelled:
+            return CANCELLED
+        if limits.seconds and time.time() - self.begin > limits.seconds:
+            return f"time limit of {limits.seconds:g} s"
+        return self._over_quota(limits)
+
+    def _over_quota(self, limits: Isolation) -> str:
         """Say what of ``/out`` has become too much, looking once a second."""
         if time.monotonic() - self.measured < MEASURE_SECONDS:
             return ""
-        limits = self.launch.isolation
         n_files, n_bytes = measure(self.job_dir / "out", most_files=limits.out_files, most_bytes=limits.out_bytes)
         self.measured = time.monotonic()
         if n_files > limits.out_files:
-            return f"it left more than {limits.out_files} files in /out"
+            return f"it left more than {limits.out_files} files in /out, or hid them"
         return f"it wrote more than {limits.out_bytes} bytes to /out" if n_bytes > limits.out_bytes else ""
 
     def _record(self, phase: Phase) -> None:
