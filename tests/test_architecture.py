@@ -13,9 +13,9 @@ PACKAGE = ROOT / "ymir_nb"
 FLOORS = {
     "A": "errors event_records model_card names boxes tables labels dataset masks scaling ops strategies matching precision metrics",
     "B": "objects verified many_files git store images imagefiles sources reports fitting gathering formats sandbox untrusted outbox "
-    "contract gpus gpu_queue shared_folder "
+    "manuals manual_files pinned_images parameters public_executors contract gpus gpu_queue shared_folder "
     "contract_annotations contract_assets tasks results detections packages package_info weights training_results event_files monitor failures runners notebooks progress livecode event_files",
-    "C": "label_book workspace executors hidden models model_imports jobs projects",
+    "C": "label_book workspace executors building hidden models model_imports jobs projects",
     "D": "collecting importing exporting training inference evaluation mining steps rounds",
 }
 FLOOR = {module: floor for floor, modules in FLOORS.items() for module in modules.split()}

@@ -1,67 +1,86 @@
-"""Executors a workspace knows: their commands and the parameters they offer."""
+"""Executors a workspace knows: what they are, what they may do, and the parameters they take."""
 
 from __future__ import annotations
 
-import re
 import shlex
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import yaml
 
+from ymir_nb.backend import parameters as known_parameters
 from ymir_nb.backend.errors import ExecutorNotFound, PreflightFailed
+from ymir_nb.backend.manual_files import read_folder
+from ymir_nb.backend.manuals import KINDS, OBJECT_TYPES, RESERVED, Manual, read_manual
 from ymir_nb.backend.names import check_name
 from ymir_nb.backend.objects import write_atomically
+from ymir_nb.backend.parameters import bytes_of, gpu_count
+from ymir_nb.backend.pinned_images import is_image_name, look_into
 from ymir_nb.backend.runners.base import Isolation, Launch
+from ymir_nb.backend.runners.engine import ImageMissing
 from ymir_nb.backend.store import Store
 
-KINDS = ("training", "mining", "infer")
+if TYPE_CHECKING:
+    from ymir_nb.backend.workspace import Workspace
+
+__all__ = ["BUILTIN", "KINDS", "RESERVED", "Executor", "ExecutorBook", "builtin", "gpu_count"]
+
 PYTHON = "{python}"
 BUILTIN = "tiny"
-RESERVED = frozenset(
-    {"task_id", "class_names", "gpu_id", "pretrained_model_params", "model_params_path", "run_infer", "run_mining"}
-)
 
 
 @dataclass(frozen=True)
 class Executor:
-    """One executor: a command that reads ``/in`` and writes ``/out``.
+    """One executor: a program that reads ``/in`` and writes ``/out``.
 
     Parameters
     ----------
     name : str
         What the workspace calls it.
     command : tuple of str
-        Program and arguments; ``{python}`` stands for the Python that runs ymir-nb.
-    templates : mapping of str to mapping
-        Editable parameters with their defaults, for each of ``training``, ``mining`` and ``infer`` that it offers.
-    object_type : int
-        2 detection, 3 semantic and 4 instance segmentation.
+        Program and arguments; ``{python}`` stands for the Python that runs ymir-nb. For an image: empty for
+        what the image itself starts.
+    manual : Manual
+        What it says of itself.
     image : str
         Name of an image, for one that runs in a container.
     digest : str
         The image's id, to which it is pinned.
+    repo_digest : str
+        The image's name in the registry that it came from, by content; empty for one built here.
     isolation : Isolation
         What it may do.
     """
 
     name: str
     command: tuple[str, ...] = ()
-    templates: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    object_type: int = 2
+    manual: Manual = field(default_factory=lambda: Manual({}))
     image: str = ""
     digest: str = ""
+    repo_digest: str = ""
     isolation: Isolation = field(default_factory=Isolation)
 
     @property
     def runner(self) -> str:
         """How it is run: a key of `runners.RUNNERS`."""
         return "docker" if self.image else "process"
+
+    @property
+    def templates(self) -> Mapping[str, Mapping[str, Any]]:
+        """Its own parameters with their defaults, for each of ``training``, ``mining`` and ``infer`` that it offers."""
+        return self.manual.templates
+
+    @property
+    def object_type(self) -> int:
+        """What it finds: 2 boxes, 3 the class of every pixel, 4 outlines."""
+        return self.manual.object_type
 
     def launch(self, config: Mapping[str, Any]) -> Launch:
         """Say how it is started for a run with this config, which names GPUs and shared memory.
@@ -78,7 +97,7 @@ class Executor:
             digest=self.digest,
             isolation=self.isolation,
             n_gpus=gpu_count(config),
-            shm_bytes=_bytes_of(config.get("shm_size")),
+            shm_bytes=bytes_of(config.get("shm_size"), what="shm_size"),
         )
 
     def start(self) -> list[str]:
@@ -92,31 +111,82 @@ class Executor:
         ------
         PreflightFailed
             The executor does not offer `kind`, or a parameter is reserved, not in its template, or
-            a word where the template has a number.
+            of another type than its default.
         """
+        self._check_offer(kind)
+        given = dict(parameters or {})
+        known_parameters.check(
+            given, known_parameters.accepted(self.manual, kind), whose=f"executor {self.name!r}, {kind}"
+        )
+        several = {"object_type": self.object_type} if len(self.manual.object_types) > 1 else {}
+        return {**several, **self.templates[kind], **given}
+
+    def parameters(self, kind: str) -> pd.DataFrame:
+        """List what can be set for one function.
+
+        Parameters
+        ----------
+        kind : {'training', 'mining', 'infer'}
+            The function.
+
+        Returns
+        -------
+        DataFrame
+            Columns name, type, default and help; first those of its template, in its order, then those
+            that every executor takes.
+
+        Raises
+        ------
+        PreflightFailed
+            The executor does not offer `kind`.
+
+        Examples
+        --------
+        >>> builtin().parameters("training").iloc[1].tolist()
+        ['max_steps', 'a number', 400, 'training budget, in batches']
+        """
+        self._check_offer(kind)
+        return known_parameters.to_frame(known_parameters.accepted(self.manual, kind))
+
+    def changes(self, former: Executor) -> list[str]:
+        """Say how it differs from what was registered under its name before, a line for each."""
+        before, after = former._facts(), self._facts()
+        lines = [
+            f"{name}: {before.get(name, 'none')} -> {after.get(name, 'none')}"
+            for name in dict.fromkeys([*before, *after])
+            if before.get(name) != after.get(name)
+        ]
+        for kind in KINDS:
+            old, new = former.templates.get(kind, {}), self.templates.get(kind, {})
+            for name in dict.fromkeys([*old, *new]) if kind in former.templates and kind in self.templates else ():
+                if old.get(name) != new.get(name) or (name in old) != (name in new):
+                    shown = [repr(values[name]) if name in values else "none" for values in (old, new)]
+                    lines.append(f"{kind}, {name}: {shown[0]} -> {shown[1]}")
+        return lines
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give what there is to show, as plain values."""
+        facts: dict[str, Any] = {"name": self.name, "runner": self.runner, "command": list(self.command)}
+        if self.image:
+            facts |= {"image": self.image, "digest": self.digest, "repo_digest": self.repo_digest}
+        manual = self.manual
+        facts |= {"object_type": self.object_type, "object_types": list(manual.object_types)}
+        facts |= {"livecode": manual.livecode, "code": dict(manual.code), "readme": manual.readme}
+        facts |= {"isolation": asdict(self.isolation), "loosened": self.isolation.settings()}
+        return facts | {"templates": {kind: dict(template) for kind, template in self.templates.items()}}
+
+    def _facts(self) -> dict[str, str]:
+        """Name what a person looks at when an executor was replaced."""
+        facts = {"image": self.image, "digest": self.digest[:19], "command": shlex.join(self.command)}
+        facts |= {"offers": ", ".join(self.templates), "isolation": _shown(self.isolation)}
+        facts["object type"] = ", ".join(OBJECT_TYPES.get(number, str(number)) for number in self.manual.object_types)
+        return {name: value for name, value in facts.items() if value}
+
+    def _check_offer(self, kind: str) -> None:
         if kind not in self.templates:
             raise PreflightFailed(
                 f"executor {self.name!r} offers {', '.join(self.templates) or 'nothing'}, not {kind}."
             )
-        given = dict(parameters or {})
-        unknown = sorted(set(given) - set(self.templates[kind]))
-        if unknown:
-            reserved = sorted(set(unknown) & RESERVED)
-            words = (
-                f"{', '.join(reserved)} are set by ymir-nb itself" if reserved else "its template does not list them"
-            )
-            raise PreflightFailed(
-                f"executor {self.name!r}, {kind}: parameters {', '.join(unknown)} cannot be set ({words}). "
-                f"It takes {', '.join(sorted(self.templates[kind]))}."
-            )
-        for name, value in given.items():
-            default = self.templates[kind][name]
-            if _is_number(default) != _is_number(value) and default is not None:
-                raise PreflightFailed(
-                    f"executor {self.name!r}, {kind}: {name} is {value!r}; it must be "
-                    f"{'a number' if _is_number(default) else 'no number'}, such as its default {default!r}."
-                )
-        return {**self.templates[kind], **given}
 
 
 class ExecutorBook:
@@ -132,6 +202,11 @@ class ExecutorBook:
         self._store = store
         self._path = store.root / "executors.yaml"
 
+    @classmethod
+    def of(cls, workspace: Workspace) -> ExecutorBook:
+        """Give the executors of a workspace."""
+        return cls(workspace.store)
+
     def get(self, name: str) -> Executor:
         """Give an executor by name.
 
@@ -140,75 +215,109 @@ class ExecutorBook:
         ExecutorNotFound
             Nobody registered it.
         """
-        known = self._read()
+        known = self.read()
         if name not in known:
             raise ExecutorNotFound(
                 f"executor {name!r} is not registered; there is {', '.join(known)}. Register it: "
-                f"ymir-nb executor add {name} 'COMMAND' --templates DIRECTORY"
+                f"ymir-nb executor add {name} IMAGE, or 'COMMAND' --templates DIRECTORY"
             )
         return known[name]
 
-    def add(self, name: str, command: str | Sequence[str], *, templates: str | Path) -> Executor:
-        """Register an executor that is a local command.
+    def add(
+        self,
+        name: str,
+        image_or_command: str | Sequence[str],
+        *,
+        templates: str | Path | None = None,
+        isolation: Mapping[str, Any] | None = None,
+        object_type: int | None = None,
+    ) -> Executor:
+        """Register an executor: an image, or with its templates a local command.
+
+        An image is pinned to what it is now; its templates are read out of it, and nothing of it is run.
+        Added again under the same name it is looked into again: `Executor.changes` says what differs.
 
         Parameters
         ----------
         name : str
             What to call it.
-        command : str or sequence of str
-            Program and arguments; a text is split as a shell would, and no shell runs it.
-        templates : str or Path
-            Folder of its ``training-template.yaml``, ``mining-template.yaml``, ``infer-template.yaml`` and
-            ``manifest.yaml``: a copy of the image's ``/img-man``.
+        image_or_command : str or sequence of str
+            Name of an image that the engine has; or program and arguments, where a text is split as a shell
+            would, and no shell runs it.
+        templates : str or Path, optional
+            For a command: folder of its ``training-template.yaml``, ``mining-template.yaml``,
+            ``infer-template.yaml`` and ``manifest.yaml``, as an image has them in ``/img-man``.
+        isolation : mapping, optional
+            Named settings that differ from the default, as in `Isolation`; by default those that the name
+            had before.
+        object_type : int, optional
+            Which to use of an executor that offers several; by default the first.
 
         Raises
         ------
         PreflightFailed
-            No command, no template, or a template that is no mapping.
+            No engine, no such image or program, an image that cannot run here or is no executor, a template
+            that is no mapping, an isolation setting that there is not.
         """
         check_name(name, what="executor")
         if name == BUILTIN:
             raise PreflightFailed(f"{BUILTIN!r} is the embedded executor. Choose another name.")
-        argv = tuple(shlex.split(command) if isinstance(command, str) else command)
-        if not argv:
-            raise PreflightFailed(f"executor {name!r} needs a command, such as 'python /opt/mine/start.py'.")
-        executor = Executor(name, argv, *_read_manual(Path(templates)))
+        if templates is None:
+            row = _image_row(image_or_command, object_type)
+        else:
+            row = _command_row(name, image_or_command, Path(templates), object_type)
         with self._store.lock():
             rows = self._rows()
-            rows[name] = {
-                "command": list(executor.command),
-                "object_type": executor.object_type,
-                "templates": {kind: dict(template) for kind, template in executor.templates.items()},
-            }
-            write_atomically(self._path, yaml.safe_dump({"executors": rows}, sort_keys=False, allow_unicode=True))
+            kept = rows.get(name, {}).get("isolation") or {} if isolation is None else isolation
+            loosened = Isolation.of(kept).settings()
+            rows[name] = row | ({"isolation": loosened} if loosened else {})
+            text = yaml.dump({"executors": rows}, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=1000)
+            write_atomically(self._path, text)
             self._store.git.commit([self._path], f"Executor {name} registered")
-        return executor
+        return self.get(name)
 
     def to_frame(self) -> pd.DataFrame:
-        """List the executors: columns name, runner, offers, starts."""
-        known = self._read().values()
+        """List the executors: columns name, runner, offers, finds, starts, digest, isolation."""
+        known = self.read().values()
         return pd.DataFrame(
             {
                 "name": [e.name for e in known],
                 "runner": [e.runner for e in known],
                 "offers": [", ".join(e.templates) for e in known],
+                "finds": [OBJECT_TYPES.get(e.object_type, "") for e in known],
                 "starts": [e.image or shlex.join(e.command) for e in known],
+                "digest": [e.digest[:19] for e in known],
+                "isolation": [_shown(e.isolation) for e in known],
             }
         )
 
-    def _read(self) -> dict[str, Executor]:
-        known = {BUILTIN: builtin()}
-        for name, row in self._rows().items():
-            known[name] = Executor(
+    def read(self) -> dict[str, Executor]:
+        """Give all executors by name, the embedded one first.
+
+        Raises
+        ------
+        PreflightFailed
+            ``executors.yaml`` cannot be understood.
+        """
+        return {BUILTIN: builtin()} | {name: self._executor(name, row) for name, row in self._rows().items()}
+
+    def _executor(self, name: str, row: Mapping[str, Any]) -> Executor:
+        """Understand a record."""
+        where = f"{self._path}, executor {name!r}"
+        try:
+            return Executor(
                 name,
                 tuple(row.get("command") or ()),
-                row.get("templates") or {},
-                int(row.get("object_type", 2)),
+                Manual.from_row(row, where=where),
                 image=row.get("image", ""),
                 digest=row.get("digest", ""),
+                repo_digest=row.get("repo_digest", ""),
                 isolation=Isolation.of(row.get("isolation") or {}),
             )
-        return known
+        except (AttributeError, TypeError, ValueError) as error:
+            raise PreflightFailed(
+                f"{where} cannot be understood: {error}. Restore it: git checkout executors.yaml"
+            ) from error
 
     def _rows(self) -> dict[str, Any]:
         try:
@@ -221,66 +330,58 @@ class ExecutorBook:
         return rows
 
 
+@cache
 def builtin() -> Executor:
     """Give the embedded executor: a small PyTorch detector in a local process."""
     manual = resources.files("ymir_nb.executor") / "img-man"
     with resources.as_file(manual) as directory:
-        return Executor(BUILTIN, (PYTHON, "-m", "ymir_nb.executor"), *_read_manual(directory))
+        read = read_manual(read_folder(directory), where=str(directory))
+    return Executor(BUILTIN, (PYTHON, "-m", "ymir_nb.executor"), read)
 
 
-def _read_manual(directory: Path) -> tuple[dict[str, dict[str, Any]], int]:
-    """Read an executor's /img-man: its templates and the object type of its manifest."""
-    templates = {kind: _mapping(directory / f"{kind}-template.yaml") for kind in KINDS}
-    offered = {
-        kind: {key: value for key, value in template.items() if key not in RESERVED}
-        for kind, template in templates.items()
-        if template is not None
-    }
-    if not offered:
-        names = ", ".join(f"{kind}-template.yaml" for kind in KINDS)
-        raise PreflightFailed(f"{directory} holds no template of an executor. It needs one or more of {names}.")
-    object_type = (_mapping(directory / "manifest.yaml") or {}).get("object_type", 2)
-    return offered, int(object_type[0] if isinstance(object_type, list) else object_type)
-
-
-def gpu_count(config: Mapping[str, Any]) -> int:
-    """Give how many GPUs a config asks for.
-
-    Raises
-    ------
-    PreflightFailed
-        It is no count.
-
-    Examples
-    --------
-    >>> gpu_count({"gpu_count": 2})
-    2
-    """
-    count = config.get("gpu_count") or 0
-    if isinstance(count, bool) or not isinstance(count, int) or count < 0:
-        raise PreflightFailed(f"gpu_count is {count!r}; it must be a whole number from 0 (0: on the CPU).")
-    return count
-
-
-def _bytes_of(size: Any) -> int:
-    """Read a size as Docker does: ``16G``, ``512m``, or bytes; nothing is 0."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?)i?b?", str(size or 0).strip().lower())
-    if found is None:
-        raise PreflightFailed(f"shm_size is {size!r}; it must be a size such as 16G or 512m.")
-    return int(float(found[1]) * 1024 ** " kmgt".index(found[2] or " "))
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _mapping(path: Path) -> dict[str, Any] | None:
-    if not path.exists():
-        return None
+def _image_row(image: str | Sequence[str], object_type: int | None) -> dict[str, Any]:
+    """Look into an image and give its record."""
+    if not isinstance(image, str) or not is_image_name(image):
+        raise PreflightFailed(
+            f"{image!r} is no name of an image. If it is a local command, name the folder of its templates too: "
+            "--templates DIRECTORY (templates=...)."
+        )
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
-        raise PreflightFailed(f"{path} is no YAML: {error}. Mend it.") from error
-    if not isinstance(data, dict):
-        raise PreflightFailed(f"{path} must be a flat mapping of parameter to default, not {type(data).__name__}.")
-    return data
+        pinned = look_into(image)
+    except ImageMissing as error:
+        hint = f" If {image!r} is a local command, name the folder of its templates too: --templates DIRECTORY."
+        raise ImageMissing(f"{error}{hint}") from error
+    manual = read_manual(pinned.files, where=f"image {image!r}, /img-man", object_type=object_type)
+    pin = {"image": image, "digest": pinned.digest}
+    return pin | ({"repo_digest": pinned.repo_digest} if pinned.repo_digest else {}) | manual.to_row()
+
+
+def _command_row(name: str, command: str | Sequence[str], templates: Path, object_type: int | None) -> dict[str, Any]:
+    """Look at a command and its templates and give its record."""
+    argv = shlex.split(command) if isinstance(command, str) else [str(part) for part in command]
+    if not argv:
+        raise PreflightFailed(f"executor {name!r} needs a command, such as 'python /opt/mine/start.py'.")
+    if argv[0] != PYTHON and shutil.which(argv[0]) is None:
+        raise PreflightFailed(
+            f"there is no program {argv[0]!r} here. If it is an image, leave the templates out: they are in the image."
+        )
+    manual = read_manual(read_folder(templates), where=str(templates), object_type=object_type)
+    return {"command": argv} | manual.to_row()
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes texts of several lines as lines."""
+
+
+def _write_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
+
+
+_Dumper.add_representer(str, _write_text)
+
+
+def _shown(isolation: Isolation) -> str:
+    """Say what differs from the default."""
+    return ", ".join(
+        f"{name}={value:g}" if not isinstance(value, bool) else name for name, value in isolation.settings().items()
+    )

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from ymir_nb.commands import data, jobs, models, rounds, work
+from ymir_nb.commands import data, executors, jobs, models, rounds, work
 
-COMMANDS: dict[str, Any] = {**data.COMMANDS, **work.COMMANDS, **models.COMMANDS, **jobs.COMMANDS, **rounds.COMMANDS}
+COMMANDS: dict[str, Any] = {
+    **data.COMMANDS,
+    **work.COMMANDS,
+    **models.COMMANDS,
+    **executors.COMMANDS,
+    **jobs.COMMANDS,
+    **rounds.COMMANDS,
+}
 """Every command by name; a table stands for commands with sub-commands."""

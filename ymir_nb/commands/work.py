@@ -1,10 +1,8 @@
-"""Commands that train, infer, mine and evaluate, and on models and executors."""
+"""Commands that train, infer, mine and evaluate, and on models."""
 
 from __future__ import annotations
 
 from typing import Any
-
-import yaml
 
 from ymir_nb.commands.answers import (
     DETACH,
@@ -102,38 +100,6 @@ def predictions(a: Namespace) -> Answer:
     return as_table(open_workspace(a).datasets("predictions"))
 
 
-def executor_add(a: Namespace) -> Answer:
-    """Register an executor that is a local command."""
-    from ymir_nb.backend.executors import ExecutorBook
-
-    executor = ExecutorBook(open_workspace(a).store).add(a.name, a.executable, templates=a.templates)
-    return Answer(
-        {"executor": executor.name, "offers": list(executor.templates)},
-        f"{executor.name}: {', '.join(executor.templates)}",
-    )
-
-
-def executor_list(a: Namespace) -> Answer:
-    """List executors."""
-    from ymir_nb.backend.executors import ExecutorBook
-
-    return as_table(ExecutorBook(open_workspace(a).store).to_frame())
-
-
-def executor_show(a: Namespace) -> Answer:
-    """Show an executor's command and parameters with their defaults."""
-    from ymir_nb.backend.executors import ExecutorBook
-
-    executor = ExecutorBook(open_workspace(a).store).get(a.name)
-    data = {
-        "name": executor.name,
-        "runner": executor.runner,
-        "command": list(executor.command),
-        "templates": {kind: dict(template) for kind, template in executor.templates.items()},
-    }
-    return Answer(data, yaml.safe_dump(data, sort_keys=False, allow_unicode=True).rstrip())
-
-
 COMMANDS: dict[str, Any] = {
     "train": Command(
         train,
@@ -175,16 +141,4 @@ COMMANDS: dict[str, Any] = {
         ),
     ),
     "predictions": Command(predictions),
-    "executor": {
-        "add": Command(
-            executor_add,
-            (
-                arg("name"),
-                arg("executable", metavar="COMMAND", help="program and arguments, quoted as one word"),
-                arg("--templates", required=True, help="folder with its templates, a copy of /img-man"),
-            ),
-        ),
-        "list": Command(executor_list),
-        "show": Command(executor_show, (arg("name"),)),
-    },
 }
