@@ -6,6 +6,7 @@ import json
 import math
 import os
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -408,3 +409,84 @@ def test_images_are_copied_where_no_link_can_be_made(tmp_path, monkeypatch):
     write_in(tmp_path, task)
     image = task.train.images["image"].iloc[0]
     assert (tmp_path / f"in/assets/{image[-2:]}/{image}.png").read_bytes() == task.train.media.read(image)
+
+
+@pytest.mark.parametrize(("form", "suffix"), [("ark:raw", ".txt"), ("voc:raw", ".xml"), ("coco:raw", ".json")])
+def test_predictions_have_index_files_of_their_own_beside_those_of_the_truth(tmp_path, form, suffix):
+    task = training(tmp_path, config={"export_format": form})
+    image = task.train.images["image"].iloc[0]
+    row = {"image": image, "label": "cat", "x1": 1, "y1": 1, "x2": 5, "y2": 5, "score": 0.75}
+    stranger = row | {"image": "f" * 32}
+    write_in(tmp_path / "job", replace(task, predictions=annotations_frame([row, stranger])))
+    for role, dataset in (("train", task.train), ("val", task.val)):
+        truth, guesses = (
+            [line.split("\t") for line in (tmp_path / f"job/in/{prefix}{role}-index.tsv").read_text().splitlines()]
+            for prefix in ("", "pred-")
+        )
+        assert [line[0] for line in guesses] == [line[0] for line in truth]
+        assert len(truth) == len(dataset)
+        for (_, known), (_, guessed) in zip(truth, guesses, strict=True):
+            assert known.startswith("/in/annotations/")
+            assert known.endswith(suffix)
+            assert guessed == known.replace("/in/annotations/", "/in/predictions/")
+            assert (tmp_path / "job" / guessed.lstrip("/")).is_file()
+    assert (tmp_path / "job/in/pred-test-index.tsv").read_text() == ""
+    boxes = b"".join(content for name, content in tree(tmp_path / "job/in/predictions").items())
+    assert b"f" * 32 not in boxes
+    assert (b"cat" if suffix != ".txt" else b"0, 1, 1, 4, 4") in boxes
+
+
+@pytest.mark.parametrize(("mining", "infer"), [(True, False), (False, True), (True, True)])
+def test_mining_and_inference_are_asked_for_alone_or_in_one_run(tmp_path, mining, infer):
+    pool = drawn(tmp_path / "c", ["red", "blue"])
+    task = Task("t1", ("cat", "dog"), mining=mining, infer=infer, candidates=pool, model=package(tmp_path))
+    write_in(tmp_path / "job", task)
+    config, env = (yaml.safe_load((tmp_path / f"job/in/{name}.yaml").read_text()) for name in ("config", "env"))
+    assert (config["run_mining"], config["run_infer"]) == (mining, infer)
+    assert (env["run_training"], env["run_mining"], env["run_infer"]) == (False, mining, infer)
+    assert env["input"]["training_index_file"] == ""
+    assert len((tmp_path / "job/in/candidate-index.tsv").read_text().splitlines()) == 2
+    assert task.kind == "+".join(name for name, asked in (("mining", mining), ("infer", infer)) if asked)
+
+
+@pytest.mark.parametrize(("stage", "used"), [("", "epoch20"), ("epoch10", "epoch10"), ("epoch20", "epoch20")])
+def test_the_stage_of_a_model_is_the_best_unless_another_is_chosen(tmp_path, stage, used):
+    pool = drawn(tmp_path / "c", ["red"])
+    task = Task("t1", ("cat", "dog"), infer=True, candidates=pool, model=package(tmp_path), stage=stage)
+    write_in(tmp_path / "job", task)
+    paths = yaml.safe_load((tmp_path / "job/in/config.yaml").read_text())["model_params_path"]
+    assert paths == [f"/in/models/{used}/{used}.pt", f"/in/models/{used}/config.py"]
+    assert all((tmp_path / "job" / path.lstrip("/")).is_file() for path in paths)
+
+
+@pytest.mark.parametrize("kind", ["training", "infer"])
+def test_reserved_keys_are_always_those_of_the_task_and_all_others_the_users(tmp_path, kind):
+    forged = {
+        "task_id": "other",
+        "class_names": ["bird"],
+        "gpu_id": "7",
+        "pretrained_model_params": ["/etc/passwd"],
+        "model_params_path": ["/etc/passwd"],
+        "run_infer": "yes",
+        "run_mining": "yes",
+    }
+    own = {"epochs": 3, "git_branch": "x", "code_config": "a.yaml", "shm_size": "1G", "gpu_count": 2}
+    config = forged | own | {"export_format": "ark:raw"}
+    task = training(tmp_path, config=config, gpu_id="0,1")
+    if kind == "infer":
+        task = replace(task, training=False, infer=True, candidates=task.val, train=None, val=None)
+        task = replace(task, model=package(tmp_path))
+    write_in(tmp_path / "job", task)
+    written = yaml.safe_load((tmp_path / "job/in/config.yaml").read_text())
+    expected = {"task_id": "t1", "class_names": ["cat", "dog"], "gpu_id": "0,1"} | own | {"export_format": "ark:raw"}
+    if kind == "infer":
+        stage = "/in/models/epoch20/"
+        paths = [f"{stage}epoch20.pt", f"{stage}config.py"]
+        expected |= {"model_params_path": paths, "run_infer": True, "run_mining": False}
+    assert written == expected
+
+
+def test_live_code_is_part_of_what_makes_two_tasks_differ(tmp_path):
+    one, other = (training(tmp_path, config={"git_url": "/x", "git_branch": branch}) for branch in ("a", "b"))
+    assert one.digest() != other.digest()
+    assert one.digest() == replace(one, allow_network=True).digest()
