@@ -82,6 +82,31 @@ def test_the_checksum_is_that_of_tensorboard_itself():
         assert masked_crc(data) == theirs.masked_crc32c(data)
 
 
+@pytest.mark.parametrize(
+    ("number", "kind"), [(0.1, "float64"), (0.5, "float32"), (-7, "int32"), (-(2**40), "int64"), (3, "int64")]
+)
+def test_scalars_of_the_newer_form_are_read_whatever_their_type_and_packing(number, kind):
+    pytest.importorskip("tensorboard", reason="no TensorBoard here")
+    import numpy as np
+    from tensorboard.compat.proto.event_pb2 import Event
+    from tensorboard.compat.proto.summary_pb2 import Summary
+    from tensorboard.util.tensor_util import make_tensor_proto
+
+    plain = make_tensor_proto(np.array(number, dtype=kind))
+    raw = make_tensor_proto(np.array(number, dtype=kind))
+    field = {"float64": "double_val", "float32": "float_val", "int32": "int_val", "int64": "int64_val"}[kind]
+    raw.ClearField(field)
+    raw.tensor_content = np.array(number, dtype=kind).tobytes()
+    for tensor in (plain, raw):
+        entry = Event(wall_time=2.0, step=-1, summary=Summary(value=[Summary.Value(tag="a", tensor=tensor)]))
+        assert list(scalars(entry.SerializeToString())) == [("a", -1, 2.0, number)]
+    many = make_tensor_proto(np.arange(5, dtype=kind))
+    words = make_tensor_proto(np.array(b"hello", dtype=object))
+    for tensor in (many, words):
+        entry = Event(summary=Summary(value=[Summary.Value(tag="a", tensor=tensor)]))
+        assert list(scalars(entry.SerializeToString())) == []
+
+
 def test_a_reader_gives_each_scalar_once_while_the_file_grows(tmp_path):
     reader = EventReader(tmp_path / "tensorboard")
     assert len(reader.read()) == 0
@@ -114,9 +139,10 @@ def test_a_file_that_is_written_anew_is_read_anew(tmp_path):
     path = log(tmp_path, event("a", 1, 1.0), event("a", 2, 2.0))
     reader = EventReader(tmp_path)
     assert len(reader.read()) == 2
-    path.unlink()
-    log(tmp_path, event("a", 1, 7.0))
+    path.write_bytes(framed(event("a", 1, 7.0)))
     assert values(reader.read()) == [("a", 1, 7.0)]
+    log(tmp_path / "other", *(event("b", step, 8.0) for step in range(3))).replace(path)
+    assert len(reader.read()) == 3
 
 
 def test_several_summaries_of_one_record_and_several_files_of_one_run_are_one_table(tmp_path):

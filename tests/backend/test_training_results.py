@@ -105,6 +105,11 @@ def test_of_equal_stages_the_newest_is_taken_when_the_choice_is_lost(tmp_path):
     rewrite(tmp_path, document | {"mAP": 1.0})
     result = readable_stages(tmp_path)
     assert (result.best_stage_name, result.metric) == ("epoch10", 0.5)
+    for stage in document["model_stages"].values():
+        del stage["mAP"]
+    rewrite(tmp_path, document | {"mAP": 1.0})
+    result = readable_stages(tmp_path)  # whose metric that was is lost
+    assert (result.best_stage_name, result.metric) == ("epoch11", 0.0)
 
 
 def test_the_first_protocol_is_read_after_a_crash_too(tmp_path):

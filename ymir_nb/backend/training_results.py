@@ -115,7 +115,7 @@ def read_training(out_dir: Path, *, object_type: int = 2, limits: Limits | None 
         faults.end()
         document = {}
     stages = reader.stages(document)
-    best = document.get("best_stage_name") or (LEGACY_STAGE if LEGACY_STAGE in stages else None)
+    best = _choice(document, stages)
     if not isinstance(best, str) or best not in stages:
         faults.add(f"best_stage_name {show(best)} is not among the stages {show(sorted(stages))}")
         best = ""
@@ -155,12 +155,17 @@ def readable_stages(out_dir: Path, *, object_type: int = 2, limits: Limits | Non
         return None
     if not stages:
         return None
-    best = document.get("best_stage_name")
+    best = _choice(document, stages)
     if not isinstance(best, str) or best not in stages:
         best = max(oldest_first(stages.values())[::-1], key=lambda s: s.metrics.get(reader.main_metric, 0.0)).name
         headline = None  # it was said of another stage
     result = reader.result(stages, best, headline, attachments, evaluate_config)
     return replace(result, notes=(*result.notes, *left_out.found))
+
+
+def _choice(document: Mapping[str, Any], stages: Mapping[str, Stage]) -> object:
+    """Give the executor's best stage, which the first protocol does not name, as it stands."""
+    return document.get("best_stage_name") or (LEGACY_STAGE if LEGACY_STAGE in stages else None)
 
 
 class _TrainingReader:
@@ -211,11 +216,10 @@ class _TrainingReader:
         )
 
     def stages(self, document: Mapping[str, Any]) -> dict[str, Stage]:
-        """Read ``model_stages``, or ``model`` of the first protocol as one stage."""
+        """Read ``model_stages``, or ``model`` of the first protocol as one stage, measured by the `headline`."""
         entries = document.get("model_stages")
         if entries is None and "model" in document:
-            legacy = {"files": document["model"], "timestamp": 0, "map": document.get("map", document.get("mAP"))}
-            entries = {LEGACY_STAGE: legacy}
+            entries = {LEGACY_STAGE: {"files": document["model"], "timestamp": 0}}
         if not isinstance(entries, dict) or not entries or len(entries) > MAX_STAGES:
             self.faults.add(f"result.yaml must name 1-{MAX_STAGES} model_stages, it has {show(entries)}")
             return {}
