@@ -3,7 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DATA ?=
-DEMO ?= demo
+EXECUTOR ?=
+DEMO ?= demo$(if $(EXECUTOR),-$(EXECUTOR))
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lab check bench clean
@@ -11,8 +12,12 @@ DEMO ?= demo
 help: ## list the commands
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
 
-demo: $(VENV)/.demo ## run the whole loop headless into demo/; DATA=path/to/voc takes your own images
-	$(BIN)/ymir-nb demo --to "$(DEMO)" $(if $(DATA),--data "$(DATA)")
+demo: $(VENV)/.demo ## run the whole loop headless into demo/; DATA=path/to/voc, EXECUTOR=docker
+ifeq ($(EXECUTOR),docker)
+	test -d "$(DEMO)" || $(BIN)/ymir-nb init "$(DEMO)"
+	$(BIN)/ymir-nb -w "$(DEMO)" executor build $(if $(BASE),--base "$(BASE)") $(if $(WHEELS),--wheels "$(WHEELS)")
+endif
+	$(BIN)/ymir-nb demo --to "$(DEMO)" $(if $(DATA),--data "$(DATA)") $(if $(EXECUTOR),--executor $(EXECUTOR:docker=tiny-docker))
 
 test: $(VENV)/.test ## run all tests, the notebooks and the templates
 	$(BIN)/python -m pytest

@@ -30,6 +30,8 @@ _HOMES = {
     "backend.sandbox": ("draw_sandbox",),
     "backend.projects": ("Project", "create_project", "open_project"),
     "backend.models": ("open_model",),
+    "backend.model_imports": ("import_model", "import_weights"),
+    "backend.hidden": ("hide_model", "restore_model"),
     "backend.executors": ("ExecutorBook",),
     "backend.public_executors": ("public_executors",),
     "backend.building": ("build_executor",),

@@ -66,6 +66,7 @@ def run_demo(
     rounds: int = 3,
     k: int | None = None,
     start: int = 20,
+    executor: str | None = None,
     parameters: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> DemoOutcome:
     """Run an active-learning loop headless, with held-back labels in the place of a person.
@@ -84,6 +85,8 @@ def run_demo(
         Images mined each round; 30 by default, 20 on data of one's own.
     start : int
         Labelled images that the first model learns from.
+    executor : str, optional
+        Who does the work; by default the workspace's.
     parameters : mapping, optional
         Executor parameters under ``training``, ``infer`` and ``mining``.
 
@@ -110,6 +113,7 @@ def run_demo(
             k=k or (20 if data else 30),
             target_map50=TARGET_MAP50,
             target_rounds=rounds,
+            executor=executor or str(ws.settings["executor"]),
             parameters=_parameters(parameters or {}, drawn=not data),
         )
     left = rounds - int(project.to_frame()["round"].max() if len(project.to_frame()) else 0)

@@ -204,3 +204,18 @@ def test_the_command_starts_leaves_and_attaches(data, run):
     assert call("jobs", "attach", started["id"])["result"] == "dogs@v1"
     assert call("jobs", "list")[0]["result"] == "dogs@v1"
     assert call("jobs", "sweep") == {"ended": []}
+
+
+def test_a_stage_of_a_model_is_used_where_it_is_named(data):
+    parameters = {"n_stages": 2}
+    train(data, "dogs", train="train", val="val", executor="average", parameters=parameters)
+    stages = open_model(data, "dogs").stages["stage"].tolist()
+    assert stages == ["first", "only"]
+    whole, early = (order_inference(data, "val", ref, executor="average") for ref in ("dogs", "dogs@v1:first"))
+    assert whole.id != early.id
+    assert (whole.task.stage, early.task.stage) == ("", "first")
+    assert order_inference(data, "val", "dogs:first", executor="average").asked["arguments"]["model"] == "dogs@v1:first"
+    Jobs.of(data).run(early)
+    assert "first/means.json" in (Jobs.of(data).directory / early.id / "in/config.yaml").read_text()
+    again = order_training(data, "dogs", train="train", val="val", executor="average", pretrained="dogs@v1:first")
+    assert again.task.stage == "first"

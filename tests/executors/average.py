@@ -39,11 +39,13 @@ if env["run_training"]:
         for i, name in enumerate(config["class_names"])
         if i in boxes
     }
-    stage = Path(env["output"]["models_dir"]) / "only"
-    stage.mkdir(parents=True)
-    (stage / "means.json").write_text(json.dumps(means))
-    entry = {"stage_name": "only", "files": ["means.json"], "timestamp": int(time.time()), "mAP": 0.5}
-    result = {"model_stages": {"only": entry}, "best_stage_name": "only", "mAP": 0.5}
+    stages = {}
+    for name in ("first", "only")[-int(config.get("n_stages", 1)) :]:
+        stage = Path(env["output"]["models_dir"]) / name
+        stage.mkdir(parents=True)
+        (stage / "means.json").write_text(json.dumps(means))
+        stages[name] = {"stage_name": name, "files": ["means.json"], "timestamp": int(time.time()), "mAP": 0.5}
+    result = {"model_stages": stages, "best_stage_name": "only", "mAP": 0.5}
     Path(env["output"]["training_result_file"]).write_text(yaml.safe_dump(result))
     if crash_after == "train":
         sys.exit("the disk of the results went away")

@@ -55,7 +55,7 @@ def infer(
     dataset : str
         Reference of the images, such as ``val@v1``.
     model : str
-        Reference of the model, such as ``helmets@v2``.
+        Reference of the model, such as ``helmets@v2``, or of a stage of it, ``helmets@v2:epoch10``.
     executor : str, optional
         Who infers; by default the one that trained the model.
     parameters : mapping, optional
@@ -142,6 +142,8 @@ def order_inference(
     name = f"{images.ref.partition('@')[0]}.{chosen_model.ref.partition('@')[0]}"
     parents = [images.ref, f"models/{chosen_model.ref}"]
     order = {"config": config, "mining": mining, "executor": chosen.start()}
+    if chosen_model.stage:
+        order["stage"] = chosen_model.stage
     task = contract.Task(
         task_id=work_id(f"infer-{name}", order, workspace.lineage(parents)),
         class_names=chosen_model.labels,
@@ -150,6 +152,7 @@ def order_inference(
         mining=mining,
         candidates=images,
         model=chosen_model.package(),
+        stage=chosen_model.stage,
         gpu_id=",".join(map(str, range(gpu_count(config)))),
     )
 
@@ -170,7 +173,7 @@ def order_inference(
             predictions,
             name,
             operation="infer",
-            parameters=given["infer"],
+            parameters=given["infer"] | ({"stage": chosen_model.stage} if chosen_model.stage else {}),
             parents=parents,
             details={"job": task.task_id},
             shelf="predictions",
@@ -179,7 +182,7 @@ def order_inference(
 
     arguments = {
         "dataset": images.ref,
-        "model": chosen_model.ref,
+        "model": chosen_model.full_ref,
         "mining": mining,
         "executor": chosen.name,
         "parameters": given,

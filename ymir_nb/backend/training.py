@@ -102,7 +102,7 @@ def order_training(
     labels : sequence of str, optional
         What to detect; by default all labels of the training set. Aliases count as their main name.
     pretrained : str
-        Reference of a model whose weights to begin with; empty to begin from scratch.
+        Reference of a model, or of a stage of it (``helmets@v2:epoch10``), to begin with; empty to begin from scratch.
     overlap : {'stop', 'train', 'val'}
         What happens to images that stand in both sets: stop, or count them as one side's.
     executor : str, optional
@@ -131,6 +131,8 @@ def order_training(
     given = dict(parameters or {})
     config = chosen.config("training", given)
     order = {"labels": main, "config": config, "overlap": overlap, "executor": chosen.start()}
+    if base and base.stage:
+        order["stage"] = base.stage
     task = contract.Task(
         task_id=work_id(f"train-{name}", order, workspace.lineage(parents)),
         class_names=main,
@@ -139,6 +141,7 @@ def order_training(
         train=learn,
         val=check,
         model=base.package() if base else None,
+        stage=base.stage if base else "",
         gpu_id=",".join(map(str, range(gpu_count(config)))),
     )
 
@@ -156,7 +159,7 @@ def order_training(
             operation=operation,
             executor=chosen.name,
             parameters=given | {"overlap": overlap},
-            trained_on=refs | counts | {"from": base.ref if base else ""},
+            trained_on=refs | counts | {"from": base.full_ref if base else ""},
             parents=parents,
             job=task.task_id,
         )
@@ -174,7 +177,7 @@ def order_training(
         "name": name,
         **refs,
         "labels": list(main),
-        "pretrained": base.ref if base else "",
+        "pretrained": base.full_ref if base else "",
         "overlap": overlap,
         "executor": chosen.name,
         "parameters": given,

@@ -129,7 +129,15 @@ def demo(a: Namespace) -> Answer:
     """Run the whole loop on drawn scenes, or on your own Pascal VOC or COCO folder."""
     from ymir_nb.demo import run_demo
 
-    outcome = run_demo(a.to, data=a.data, rounds=a.rounds, k=a.k, start=a.start, parameters=settings_by_kind(a.set))
+    outcome = run_demo(
+        a.to,
+        data=a.data,
+        rounds=a.rounds,
+        k=a.k,
+        start=a.start,
+        executor=a.executor,
+        parameters=settings_by_kind(a.set),
+    )
     return Answer(outcome.to_dict(), outcome.to_text())
 
 
@@ -205,6 +213,7 @@ COMMANDS: dict[str, Any] = {
             arg("--rounds", type=int, default=3),
             arg("-k", type=int, default=None, help="images a round"),
             arg("--start", type=int, default=20, help="labelled images to begin with"),
+            arg("--executor", help="who does the work (default: the embedded one)"),
             arg("--set", action="append", metavar="KIND.KEY=VALUE", help="such as training.max_steps=200"),
         ),
     ),
