@@ -16,7 +16,7 @@ FLOORS = {
     "manuals manual_files pinned_images parameters public_executors contract gpus gpu_queue shared_folder "
     "contract_annotations contract_assets tasks results detections packages package_info weights training_results event_files monitor failures runners notebooks progress livecode event_files",
     "C": "label_book workspace executors building hidden models model_imports jobs projects",
-    "D": "collecting importing exporting training inference evaluation mining steps rounds",
+    "D": "collecting importing exporting training inference evaluation mining steps rounds verification",
 }
 FLOOR = {module: floor for floor, modules in FLOORS.items() for module in modules.split()}
 

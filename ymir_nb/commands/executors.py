@@ -10,6 +10,7 @@ import yaml
 from ymir_nb.backend.errors import PreflightFailed
 from ymir_nb.backend.runners.base import Isolation
 from ymir_nb.commands.answers import Answer, Command, Namespace, arg, as_table, open_workspace, settings_of
+from ymir_nb.commands.verify import VERIFY
 
 _FLAGS = tuple(name for name, value in vars(Isolation()).items() if isinstance(value, bool))
 _LIMITS = tuple(name for name in vars(Isolation()) if name not in _FLAGS)
@@ -134,5 +135,6 @@ COMMANDS: dict[str, Any] = {
         ),
         "list": Command(executor_list, (arg("--public", action="store_true", help="known public images instead"),)),
         "show": Command(executor_show, (arg("name"),)),
+        "verify": VERIFY,
     },
 }
