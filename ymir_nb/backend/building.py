@@ -9,7 +9,7 @@ import sys
 import tarfile
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import IO, Any
@@ -22,6 +22,7 @@ REFERENCE = "tiny-docker"
 REQUIREMENTS = ("torch>=2.4", "numpy>=2.0", "pillow>=10.4", "pyyaml>=6.0", "safetensors>=0.4", "tensorboard>=2.17")
 """What the reference executor needs; where this Python has it, the very same version is installed."""
 N_LAST_LINES = 12
+_COLOURS = re.compile("\x1b\\[[0-9;]*m")
 _START = "from ymir_nb.executor.__main__ import main\n\nraise SystemExit(main())\n"
 
 Context = dict[str, Path | bytes]
@@ -103,7 +104,7 @@ def build_executor(
         client = connect()
     except EngineUnreachable as error:
         raise PreflightFailed(str(error)) from error
-    with pack(context) as packed, engine_errors():
+    with closing(client), pack(context) as packed, engine_errors():
         lines = client.api.build(
             fileobj=packed, custom_context=True, tag=tag, buildargs=arguments, rm=True, forcerm=True, decode=True
         )
@@ -174,7 +175,7 @@ def _follow(lines: Iterator[Mapping[str, Any]], tag: str, say: Callable[[str], o
     step = ""
     said: list[str] = []
     for line in lines:
-        words = str(line.get("stream") or line.get("status") or "").rstrip()
+        words = _COLOURS.sub("", str(line.get("stream") or line.get("status") or "")).rstrip()
         if words:
             step, said = (words, []) if words.startswith("Step ") else (step, [*said, *words.splitlines()])
             if say is not None:

@@ -132,8 +132,8 @@ class Executor:
         Returns
         -------
         DataFrame
-            Columns name, type, default and help; first those of its template, in its order, then those
-            that every executor takes.
+            Columns name, type (number, true/false, text, list, mapping, any), default and help; first those
+            of its template, in its order, then those that every executor takes.
 
         Raises
         ------
@@ -143,7 +143,7 @@ class Executor:
         Examples
         --------
         >>> builtin().parameters("training").iloc[1].tolist()
-        ['max_steps', 'a number', 400, 'training budget, in batches']
+        ['max_steps', 'number', 400, 'training budget, in batches']
         """
         self._check_offer(kind)
         return known_parameters.to_frame(known_parameters.accepted(self.manual, kind))
@@ -322,8 +322,8 @@ class ExecutorBook:
     def _rows(self) -> dict[str, Any]:
         try:
             data = yaml.safe_load(self._path.read_text(encoding="utf-8")) or {}
-            rows: dict[str, Any] = data.get("executors") or {}
-        except (OSError, yaml.YAMLError, AttributeError) as error:
+            rows: dict[str, Any] = dict(data.get("executors") or {})
+        except (OSError, yaml.YAMLError, AttributeError, TypeError, ValueError) as error:
             raise PreflightFailed(
                 f"{self._path} cannot be read: {error}. Restore it: git checkout executors.yaml"
             ) from error
@@ -382,6 +382,4 @@ _Dumper.add_representer(str, _write_text)
 
 def _shown(isolation: Isolation) -> str:
     """Say what differs from the default."""
-    return ", ".join(
-        f"{name}={value:g}" if not isinstance(value, bool) else name for name, value in isolation.settings().items()
-    )
+    return ", ".join(name if value is True else f"{name}={value}" for name, value in isolation.settings().items())

@@ -13,7 +13,7 @@ from ymir_nb.backend.errors import PreflightFailed
 from ymir_nb.backend.manuals import MANUAL_FILES
 from ymir_nb.backend.untrusted import show
 
-MAX_FILE_BYTES = 256 << 10
+MAX_FILE_BYTES = 64 << 10
 MAX_FILES = 1000
 MAX_ARCHIVE_BYTES = 64 << 20
 

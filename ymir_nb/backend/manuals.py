@@ -26,6 +26,7 @@ OBJECT_TYPES: Mapping[int, str] = {2: "det", 3: "semantic-seg", 4: "instance-seg
 """Object types, and the folder of ``/img-man`` that holds their templates where an executor has several."""
 CODE_KEYS = ("git_url", "git_branch", "code_config")
 MAX_README = 4000
+MAX_BRACKETS = 500
 _MANIFEST, _README, _CODE = "manifest.yaml", "readme.md", "code-access.yaml"
 _TEMPLATES = tuple(f"{kind}-template.yaml" for kind in KINDS)
 MANUAL_FILES = (
@@ -195,7 +196,7 @@ def _object_types(given: Any, where: str) -> list[int]:
     """Read the manifest's object type, one or a list of them."""
     numbers = given if isinstance(given, list) and given else [given]
     for number in numbers:
-        if isinstance(number, bool) or number not in OBJECT_TYPES:
+        if type(number) is not int or number not in OBJECT_TYPES:
             known = ", ".join(f"{n} ({name})" for n, name in OBJECT_TYPES.items())
             raise PreflightFailed(f"{where}, {_MANIFEST}: object_type is {show(given)}; it must be of {known}.")
     return list(dict.fromkeys(numbers))
@@ -207,6 +208,8 @@ def _mapping(files: Mapping[str, bytes], name: str, where: str) -> dict[str, Any
 
 def _plain_mapping(text: str, where: str) -> dict[str, Any]:
     """Read YAML that is a flat mapping; aliases are refused, since a few of them can stand for gigabytes."""
+    if text.count("[") + text.count("{") > MAX_BRACKETS:  # nested, they take the parser quadratic time
+        raise PreflightFailed(f"{where} holds over {MAX_BRACKETS} lists and mappings. A template is flat.")
     try:
         if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.SafeLoader)):
             raise PreflightFailed(f"{where} uses YAML's anchors and aliases. Write the values out.")

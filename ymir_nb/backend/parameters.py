@@ -24,13 +24,12 @@ LIVE_CODE: Mapping[str, str] = {
     "code_config": "file of defaults in it",
 }
 
-_TYPES = {
+_WANTED = {
     "number": "a number",
-    "flag": "true or false",
+    "true/false": "true or false",
     "text": "text",
     "list": "a list",
     "mapping": "a mapping",
-    "any": "anything",
 }
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
@@ -87,9 +86,9 @@ def check(given: Mapping[str, Any], known: Mapping[str, tuple[Any, str]], *, who
     for name, value in given.items():
         default = known[name][0]
         wanted = _type_of(default)
-        if wanted not in ("any", _type_of(value)):
+        if wanted not in ("any", _type_of(value)) and not (wanted == "text" and value == ""):
             raise PreflightFailed(
-                f"{whose}: {name} is {value!r}; it must be {_TYPES[wanted]}, such as its default {default!r}."
+                f"{whose}: {name} is {value!r}; it must be {_WANTED[wanted]}, such as its default {default!r}."
             )
 
 
@@ -98,7 +97,7 @@ def to_frame(known: Mapping[str, tuple[Any, str]]) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "name": list(known),
-            "type": [_TYPES[_type_of(default)] for default, _ in known.values()],
+            "type": [_type_of(default) for default, _ in known.values()],
             "default": pd.Series([default for default, _ in known.values()], dtype=object),
             "help": [words for _, words in known.values()],
         }
@@ -146,7 +145,7 @@ def bytes_of(size: Any, *, what: str) -> int:
 def _type_of(value: Any) -> str:
     """Name the type of a value; text that reads as a number, as YAML leaves ``1e-3``, is one."""
     if isinstance(value, bool):
-        return "flag"
+        return "true/false"
     if isinstance(value, int | float) or (isinstance(value, str) and _NUMBER.fullmatch(value)):
         return "number"
     if isinstance(value, str) and value:

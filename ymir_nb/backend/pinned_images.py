@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from ymir_nb.backend.errors import PreflightFailed
 from ymir_nb.backend.manual_files import read_archive
 from ymir_nb.backend.runners.engine import EngineUnreachable, check_image, connect, engine_errors, find_image
+
+if TYPE_CHECKING:
+    import docker
 
 MANUAL_DIR = "/img-man"
 _DOMAIN = r"(?:[A-Za-z0-9][A-Za-z0-9.-]*(?::\d+)?/)?"
@@ -61,20 +66,29 @@ def look_into(name: str) -> PinnedImage:
         No engine answers, or this user may not talk to it; the image is not there, is for another
         machine, has no start command, or has no ``/img-man`` that can be read.
     """
-    import docker.errors
-
     try:
         client = connect()
     except EngineUnreachable as error:
         raise PreflightFailed(str(error)) from error
-    image = find_image(client, name)
-    check_image(client, image, name, command=True)
-    where = f"image {name!r}, {MANUAL_DIR}"
+    with closing(client):
+        image = find_image(client, name)
+        check_image(client, image, name, command=True)
+        files = _read_files(client, str(image.id), name)
+    repository = name.partition("@")[0].rsplit(":", 1)[0] if ":" in name.rsplit("/", 1)[-1] else name
+    digests = sorted(image.attrs.get("RepoDigests") or ())
+    mine = [digest for digest in digests if digest.partition("@")[0] == repository]
+    return PinnedImage(name, str(image.id), (mine or digests or [""])[0], files)
+
+
+def _read_files(client: docker.DockerClient, image_id: str, name: str) -> dict[str, bytes]:
+    """Read the manual out of a container that is never started."""
+    import docker.errors
+
     with engine_errors():
-        container = client.containers.create(image.id, [MANUAL_DIR], network_mode="none")
+        container = client.containers.create(image_id, [MANUAL_DIR], network_mode="none")
         try:
             chunks, _ = container.get_archive(f"{MANUAL_DIR}/.")
-            files = read_archive(chunks, where=where)
+            return read_archive(chunks, where=f"image {name!r}, {MANUAL_DIR}")
         except docker.errors.NotFound:
             raise PreflightFailed(
                 f"image {name!r} has no folder {MANUAL_DIR}, so it is no executor. An executor's image holds its "
@@ -82,7 +96,3 @@ def look_into(name: str) -> PinnedImage:
             ) from None
         finally:
             container.remove(v=True, force=True)
-    repository = name.partition("@")[0].rsplit(":", 1)[0] if ":" in name.rsplit("/", 1)[-1] else name
-    digests = sorted(image.attrs.get("RepoDigests") or ())
-    mine = [digest for digest in digests if digest.partition("@")[0] == repository]
-    return PinnedImage(name, str(image.id), (mine or digests or [""])[0], files)

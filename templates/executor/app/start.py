@@ -63,11 +63,11 @@ def infer(model, images):
     result = {"detection": detection}
     # Outlines or the class of every pixel (object_type 4 or 3 in img-man/manifest.yaml) are told in COCO's form:
     # result = {
-    #     "images": [{"id": 1, "file_name": images[0].name, "width": 40, "height": 30}],
+    #     "images": [{"id": n, "file_name": image.name, "width": 40, "height": 30} for n, image in enumerate(images)],
     #     "categories": [{"id": n, "name": name} for n, name in enumerate(CONFIG["class_names"])],
     #     "annotations": [
     #         {
-    #             **{"id": 1, "image_id": 1, "category_id": 0, "iscrowd": 0, "confidence": 0.9},
+    #             **{"id": 0, "image_id": 0, "category_id": 0, "iscrowd": 0, "confidence": 0.9},
     #             **{"bbox": [5, 5, 10, 10], "area": 100, "segmentation": [[5, 5, 15, 5, 15, 15, 5, 15]]},
     #         },
     #     ],
