@@ -342,7 +342,7 @@ def test_tables_put_together_from_several_pieces_evaluate_alike():
 def test_more_pairs_than_fit_one_block_give_the_same_numbers(monkeypatch):
     truth, predictions = random_pair(8)
     whole = evaluate(truth, predictions)
-    monkeypatch.setattr("ymir_nb.backend.matching._PAIRS_AT_ONCE", 7)
+    monkeypatch.setattr("ymir_nb.backend.overlaps._PAIRS_AT_ONCE", 7)
     assert evaluate(truth, predictions).to_dict() == whole.to_dict()
 
 

@@ -16,7 +16,8 @@ import pandas as pd
 
 from ymir_nb.backend.dataset import Dataset
 from ymir_nb.backend.errors import InvalidTable, LabelNotFound
-from ymir_nb.backend.matching import MAX_DETECTIONS, SIZES, THRESHOLDS, Floats, Matches, match, to_boxes
+from ymir_nb.backend.matching import MAX_DETECTIONS, SIZES, THRESHOLDS, Matches, match, places, to_boxes
+from ymir_nb.backend.overlaps import Floats
 from ymir_nb.backend.precision import averages, curve
 
 _NUMBERS = {
@@ -200,7 +201,7 @@ def evaluate(truth: Dataset, predictions: Dataset) -> Evaluation:
             "ap": precision[0].mean(axis=0),
             "ap50": precision[0, 0],
             "n_truth": matches.n_truth[0],
-            "n_predictions": np.bincount(detections.cell // max(n_images, 1), minlength=n_labels),
+            "n_predictions": np.bincount(detections.label, minlength=n_labels),
         }
     )
     sizes = list(SIZES)[1:]
@@ -232,7 +233,7 @@ def _check(truth: Dataset, predictions: Dataset, images: pd.Series) -> None:
             f"predictions: {unscored} of their {predictions.n_boxes} objects have no finite score. Give what a "
             "model predicted second: evaluate(truth, predictions)"
         )
-    if len(images) and len(predictions) and not predictions.images["image"].isin(images).any():
+    if len(images) and len(predictions) and not (places(predictions.images["image"], images) >= 0).any():
         raise InvalidTable(
             f"predictions: none of their {len(predictions)} images is among the {len(images)} labelled images of the "
             "truth. Infer on the images that are to be evaluated."
