@@ -68,6 +68,7 @@ def test_the_small_executor_of_the_tests_breaks_nothing(tmp_path):
     assert {check for _, check in bad(found)} == {"tensorboard", "names its failure", "boxes inside"}
 
 
+@pytest.mark.slow
 def test_the_embedded_executor_passes_every_check(tmp_path):
     small = {"training": {"max_steps": 10, "input_width": 96, "input_height": 72}}
     found = verify(builtin(), tmp_path / "kept", parameters=small)
@@ -232,6 +233,29 @@ def test_an_executor_that_infers_alone_is_verified_with_a_given_model(tmp_path, 
     found = verify(broken(manual=manual), tmp_path / "a", model=package)
     assert bad(found) == {}
     assert {row.task for row in found.rows if row.result == "ok"} == {"infer"}
+
+
+@pytest.mark.parametrize(("fault", "expected"), [("", {}), ("no-list-of-annotations", "infer-result.json")])
+def test_an_executor_that_segments_is_verified_in_its_own_form(tmp_path, fault, expected):
+    it = broken("segments", *filter(None, [fault]), manual={"object_type": 4, "object_types": (4,)})
+    found = verify(it, tmp_path / "a", only=["training", "infer"], quick=True)
+    assert bad(found) == ({("infer", expected): "failed"} if fault else {})
+    assert {row.result for row in found.rows if row.check == "infer result"} == {"skipped" if fault else "ok"}
+
+
+def test_a_parameter_that_the_executor_does_not_have_is_refused_at_once(tmp_path):
+    with pytest.raises(PreflightFailed, match="no_such"):
+        verify(broken(), tmp_path / "a", parameters={"infer": {"no_such": 1}})
+    assert not (tmp_path / "a").exists()
+
+
+def test_what_was_left_out_for_one_reason_shares_a_line(tmp_path, whole):
+    gone = Executor("gone", ("no-such-program",), broken().manual)
+    text = verify(gone, tmp_path / "a", only=["training"]).to_text()
+    assert text.count("\n") < 12
+    assert "checks)" in text
+    assert "no-such-program" in text
+    assert len(whole[0].to_text().splitlines()) > 90
 
 
 def test_the_frame_has_a_row_a_check(whole):

@@ -1,6 +1,7 @@
 """An executor that holds the contract, and breaks it in one way for every word on its command line.
 
-``broken.py`` alone is in order; ``broken.py metric-as-percent`` is not. Like `average.py` it guesses the
+``broken.py`` alone is in order, and so is ``broken.py segments``, which tells outlines in COCO's form;
+``broken.py metric-as-percent`` is not. Like `average.py` it guesses the
 average box of each class, and needs neither torch nor ymir-nb.
 """
 
@@ -57,6 +58,8 @@ def misbehave() -> None:
         time.sleep(0.1)
     if broken("writes-to-in"):
         Path(env["input"]["root_dir"], "scratch").write_text("mine now\n")
+    if broken("writes-to-its-own-folder"):
+        Path("/opt/cache/settings.json").write_text("{}")
     if broken("hangs"):
         time.sleep(600)
     if broken("goes-back"):
@@ -90,12 +93,13 @@ def write_training(weights: str) -> None:
     files = ["means.json", "best.pt"] if broken("lists-a-file-that-is-not-there") else ["means.json"]
     files = [str(stage / "means.json")] if broken("absolute-file-names") else files
     metric = 50.0 if broken("metric-as-percent") else float("nan") if broken("metric-is-nan") else 0.5
-    entry = {"stage_name": name, "files": files, "timestamp": int(time.time()), "mAP": metric}
+    main = "maskAP" if broken("segments") else "mAP"
+    entry = {"stage_name": name, "files": files, "timestamp": int(time.time()), main: metric}
     if broken("no-timestamp"):
         del entry["timestamp"]
     if broken("timestamp-in-words"):
         entry["timestamp"] = time.ctime()
-    result = {"model_stages": {name: entry}, "best_stage_name": name, "mAP": metric}
+    result = {"model_stages": {name: entry}, "best_stage_name": name, main: metric}
     if broken("best-stage-that-is-none"):
         result["best_stage_name"] = "best"
     if broken("worse-stage-is-best"):
@@ -164,6 +168,9 @@ def write_boxes(found: dict[str, list[dict]], config: dict) -> None:
     spoil = next((change for fault, change in SPOILT_BOXES.items() if broken(fault)), lambda box, config: {})
     for box in (box for boxes in found.values() for box in boxes):
         box.update(spoil(box, config))
+    if broken("segments"):
+        OUT["infer_result_file"].write_text(json.dumps(outlines(found, config["class_names"])))
+        return
     key = "annotations" if broken("old-key") else "boxes"
     entries = {name: {key: boxes} for name, boxes in found.items()}
     if broken("names-no-image-without-boxes"):
@@ -177,6 +184,21 @@ def write_boxes(found: dict[str, list[dict]], config: dict) -> None:
 def corners(place: dict[str, int]) -> dict[str, int]:
     """What is not asked for."""
     return {"xmin": place["x"], "ymin": place["y"], "xmax": place["x"] + place["w"], "ymax": place["y"] + place["h"]}
+
+
+def outlines(found: dict[str, list[dict]], names: list[str]) -> dict[str, list[dict]]:
+    """The same as instances in COCO's form, an outline being the box's."""
+    images = [{"id": n, "file_name": name, "width": 128, "height": 96} for n, name in enumerate(found)]
+    rows = [(n, box) for n, boxes in enumerate(found.values()) for box in boxes]
+    annotations = []
+    for number, (image_id, box) in enumerate(rows):
+        x, y, w, h = (box["box"][name] for name in IN_PLACE)
+        ids = {"id": number, "image_id": image_id, "category_id": names.index(box["class_name"]), "iscrowd": 0}
+        shape = {"bbox": [x, y, w, h], "area": w * h, "segmentation": [[x, y, x + w, y, x + w, y + h, x, y + h]]}
+        annotations.append(ids | shape | {"confidence": box["score"]})
+    categories = [{"id": n, "name": name} for n, name in enumerate(names)]
+    key = "objects" if broken("no-list-of-annotations") else "annotations"
+    return {"images": images, "categories": categories, key: annotations}
 
 
 SPOILT_BOXES = {

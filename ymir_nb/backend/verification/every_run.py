@@ -7,7 +7,7 @@ from ymir_nb.backend.untrusted import show
 from ymir_nb.backend.verification.findings import Check, Finding, judge, ok, skipped
 from ymir_nb.backend.verification.runs import Run
 
-LOOSENINGS = ("writable_root", "image_user", "network", "capabilities")
+LOOSENINGS = ("writable_root", "image_user", "capabilities", "network")
 """Isolation settings that an image may need loosened, the most frequent need first."""
 CLOCK_SECONDS = 60.0
 _NO_RECORD = "it left no readable monitor.txt"
@@ -140,7 +140,7 @@ EVERY_RUN: tuple[Check[Run], ...] = (
         "isolation",
         isolation,
         "ymir-nb's isolation; YMIR itself shuts nothing in",
-        "Write to /out and /tmp alone and fetch nothing, or allow it in the executor's record.",
+        "Write to /out and /tmp alone and fetch nothing; or allow it: ymir-nb executor add NAME IMAGE --allow SETTING.",
     ),
     Check(
         "inputs untouched",

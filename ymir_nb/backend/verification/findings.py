@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from itertools import groupby
 from typing import Any, Generic, Literal, TypeVar
 
 import pandas as pd
@@ -146,12 +147,18 @@ class Verification:
         return told | {"checks": rows}
 
     def to_text(self) -> str:
-        """Write the report for people: a line a check, the remedy below what is to be mended."""
-        widths = [max((len(getattr(row, name)) for row in self.rows), default=0) for name in ("task", "check")]
+        """Write the report for people: a line a check, the remedy below what is to be mended.
+
+        Checks that were left out for the same reason share a line.
+        """
+        groups = [list(rows) for _, rows in groupby(self.rows, key=_line_of)]
+        shown = [(rows[0], rows[0].check if len(rows) == 1 else f"({len(rows)} checks)") for rows in groups]
+        widths = [
+            max(map(len, words), default=0) for words in zip(*((row.task, name) for row, name in shown), strict=True)
+        ]
         lines = []
-        for row in self.rows:
-            line = f"{row.result:<8} {row.task:<{widths[0]}}  {row.check:<{widths[1]}}  {row.detail}"
-            lines.append(line.rstrip())
+        for row, name in shown:
+            lines.append(f"{row.result:<8} {row.task:<{widths[0]}}  {name:<{widths[1]}}  {row.detail}".rstrip())
             lines += [" " * 9 + f"-> {row.remedy}"] if row.remedy else []
         return "\n".join([*lines, repr(self)])
 
@@ -160,3 +167,8 @@ class Verification:
         said = "holds the contract" if self.ok else "breaks the contract"
         counts = ", ".join(f"{self.count(r)} {r}" for r in ("ok", "failed", "warning", "skipped") if self.count(r))
         return f"<{self.executor} {said}: {counts}; {self.seconds:.0f} s>"
+
+
+def _line_of(row: Row) -> tuple[str, ...]:
+    """Tell which rows share a line of the report."""
+    return (row.task, row.result, row.detail) if row.result == "skipped" else (row.task, row.result, row.check)

@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from ymir_nb.backend.contract_annotations import annotation_format
 from ymir_nb.backend.errors import PreflightFailed
-from ymir_nb.backend.executors import RESERVED, Executor
-from ymir_nb.backend.runners import RUNNERS
+from ymir_nb.backend.executors import Executor
 from ymir_nb.backend.untrusted import show
 from ymir_nb.backend.verification.every_run import EVERY_RUN
-from ymir_nb.backend.verification.findings import Check, Finding, Row, Verification, judge, ok, skipped
+from ymir_nb.backend.verification.findings import Row, Verification, skipped
+from ymir_nb.backend.verification.manual_checks import look_at_manual
 from ymir_nb.backend.verification.runs import Bench, Run
 from ymir_nb.backend.verification.samples import draw_samples
 from ymir_nb.backend.verification.scoring_checks import SEGMENTATION
@@ -78,10 +74,11 @@ def verify(
     """
     began = time.monotonic()
     _check_call(executor, directory, only, model)
+    _check_parameters(executor, parameters or {})
     samples = draw_samples(directory / "images", segmented=executor.object_type in SEGMENTATION)
     bench = Bench(directory / "runs", object_type=executor.object_type, seconds=seconds)
     session = Session(executor, bench, samples, _shortened(executor, parameters or {}), model)
-    manual = {kind: _look_at_manual(session, kind) for kind in KINDS}
+    manual = {kind: look_at_manual(session, kind) for kind in KINDS}
     rows = [row for kind in KINDS if kind in only for row in manual[kind]]
     todo = steps(samples)
     for number, step in enumerate(todo):
@@ -109,6 +106,12 @@ def _check_call(executor: Executor, directory: Path, only: Collection[str], mode
             f"executor {executor.name!r} is not asked to train, so {', '.join(only)} needs a model: give a package of "
             "one that it made (--model), or let it train."
         )
+
+
+def _check_parameters(executor: Executor, given: Mapping[str, Mapping[str, Any]]) -> None:
+    """Refuse parameters that are not the executor's."""
+    for kind, values in given.items():
+        executor.config(kind, values)
 
 
 def _shortened(executor: Executor, given: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -152,84 +155,3 @@ def _reason(step: Step, executor: Executor, only: Collection[str], manual: Mappi
 
 def _words(step: Step) -> str:
     return f"{step.kind}: {step.checks[0].name if not step.is_basic else 'a plain run'}"
-
-
-@dataclass(frozen=True)
-class Offer:
-    """A kind of work as the executor's templates offer it."""
-
-    session: Session
-    kind: str
-
-    @property
-    def templates(self) -> list[Mapping[str, Any]]:
-        """One template, or two where both works are done at once."""
-        return [self.session.executor.templates[part] for part in self.kind.split("+")]
-
-    @property
-    def written(self) -> list[Mapping[str, Any]]:
-        """The same as they were written, reserved keys and all."""
-        texts = self.session.executor.manual.texts
-        return [yaml.safe_load(texts.get(part, "")) or given for part, given in self._parts()]
-
-    def _parts(self) -> Iterator[tuple[str, Mapping[str, Any]]]:
-        return zip(self.kind.split("+"), self.templates, strict=True)
-
-
-def _look_at_manual(session: Session, kind: str) -> tuple[Row, ...]:
-    """Look at the templates and the start command, before anything is run."""
-    offered = all(part in session.executor.templates for part in kind.split("+"))
-    offer = Offer(session, kind)
-    return tuple(
-        check.row(kind, check.look(offer) if offered else skipped("it does not offer that")) for check in MANUAL
-    )
-
-
-def template(offer: Offer) -> Finding:
-    """A template is a flat mapping of names to plain values, and sets no reserved key."""
-    faults = []
-    for values in offer.written:
-        for name, value in values.items():
-            if name in RESERVED and value not in (None, "", [], {}):
-                faults.append(f"reserved key {name} is {show(value)}")
-            elif isinstance(value, dict) and name not in RESERVED:
-                faults.append(f"{name} is {show(value)}, which is not flat")
-    return judge(faults)
-
-
-def templates_agree(offer: Offer) -> Finding:
-    """Two templates that are used together say the same."""
-    if len(offer.templates) == 1:
-        return ok()
-    first, second = offer.templates
-    other = sorted(name for name in first.keys() & second.keys() if first[name] != second[name])
-    return judge([f"{n} is {show(first[n])} and {show(second[n])}" for n in other], result="warning")
-
-
-def export_format(offer: Offer) -> Finding:
-    """export_format is one that can be written."""
-    try:
-        return ok(annotation_format(offer.session.config(offer.kind)))
-    except PreflightFailed as error:
-        return Finding("failed", str(error))
-
-
-def starts(offer: Offer) -> Finding:
-    """It can be started as it stands, and an image without being told what to start."""
-    try:
-        launch = offer.session.launch(offer.session.config(offer.kind))
-        RUNNERS[launch.runner].preflight(launch)
-    except PreflightFailed as error:
-        return Finding("failed", str(error))
-    told = bool(launch.image and launch.command)
-    return judge([f"the image is told to run {list(launch.command)}"] if told else [], result="warning")
-
-
-_MANUAL = "executor contract, /img-man"
-
-MANUAL: tuple[Check[Offer], ...] = (
-    Check("template", template, _MANUAL, "Write `key: value` lines; leave reserved keys empty or in a comment."),
-    Check("templates agree", templates_agree, _MANUAL, "Give the key one default: the two are merged in one run."),
-    Check("export format", export_format, "executor contract, export_format", "Write ark:raw, voc:raw or coco:raw."),
-    Check("starts", starts, "executor contract, launch", "Give the image a CMD that starts the work: none is sent."),
-)

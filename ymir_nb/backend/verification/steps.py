@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -13,7 +13,7 @@ from ymir_nb.backend.errors import ProtocolViolated
 from ymir_nb.backend.executors import Executor, gpu_count
 from ymir_nb.backend.results import read_training
 from ymir_nb.backend.runners import Launch
-from ymir_nb.backend.verification.every_run import EVERY_RUN, LOOSENINGS
+from ymir_nb.backend.verification.every_run import EVERY_RUN, LOOSENINGS, loosened
 from ymir_nb.backend.verification.findings import Check
 from ymir_nb.backend.verification.runs import Bench, Order, Run, rewrite
 from ymir_nb.backend.verification.samples import LABELS, Samples
@@ -117,15 +117,32 @@ class Session:
         first = self.run(name, task)
         if first.is_well or first.launch.runner != "docker":
             return first
-        former, tried = self.isolation, [(flag,) for flag in LOOSENINGS]
-        for flags in [*tried, LOOSENINGS]:
-            self.isolation = replace(former, **dict.fromkeys(flags, True))
-            run = self.bench.run(f"{name}-{'-'.join(flags)}", task, self.launch(task.config))
+        found = self._loosen(name, task)
+        if found is not None:
+            self.runs[name], self.isolation = found, found.launch.isolation
+        return found or first
+
+    def _loosen(self, name: str, task: contract.Task) -> Run | None:
+        """Find a run that goes well with as little allowed as can be; None where none does."""
+        more = [LOOSENINGS[:count] for count in range(2, len(LOOSENINGS) + 1)]
+        for allowed in [*((flag,) for flag in LOOSENINGS), *more]:
+            run = self._run_with(name, task, allowed)
             if run.is_well:
-                self.runs[name] = run
-                return run
-        self.isolation = former
-        return first
+                return self._tighten(name, task, run, allowed)
+        return None
+
+    def _tighten(self, name: str, task: contract.Task, best: Run, allowed: Sequence[str]) -> Run:
+        """Take back one after another what a run that went well can do without."""
+        for flag in allowed[:-1]:  # without the last it was tried
+            fewer = [other for other in loosened(best.launch.isolation) if other != flag]
+            run = self._run_with(name, task, fewer) if len(fewer) > 1 else best  # each alone was tried
+            best = run if run.is_well else best
+        return best
+
+    def _run_with(self, name: str, task: contract.Task, allowed: Sequence[str]) -> Run:
+        launch = self.launch(task.config)
+        limits = replace(launch.isolation, **dict.fromkeys(allowed, True))
+        return self.bench.run(f"{name}-{'-'.join(allowed)}", task, replace(launch, isolation=limits))
 
     def package(self, run: Run) -> bytes | None:
         """Make a model package of a training; None where its result cannot be read."""
