@@ -2,7 +2,7 @@
 
 Images with live code clone the config's ``git_url`` and check out its ``git_branch``. The clone from
 the network happens here instead, on the host and before the start, so that the executor itself needs
-no network: it clones ``/in/code``.
+no network: it clones the file ``/in/code``.
 
 Source: YMIR 2.5.0, executors with ``enable_livecode``: `git clone --filter=blob:none <git_url> /app`,
 then `git checkout <git_branch>`.
@@ -13,10 +13,10 @@ from __future__ import annotations
 import json
 import os
 import re
-import secrets
 import shutil
 import signal
 import subprocess
+import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,7 +25,8 @@ from typing import Any
 from ymir_nb.backend.errors import PreflightFailed
 from ymir_nb.backend.objects import write_atomically
 
-CODE_DIR = "code"
+CODE_FILE = "code"
+BRANCH = "refs/heads/ymir-nb"
 RECORD_FILE = "code.json"
 LIMIT_SECONDS = 600.0
 PROTOCOLS = ("https", "ssh", "file")
@@ -34,21 +35,18 @@ _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(?:([^/@]*)@)?")
 _SCP_LIKE = re.compile(r"[A-Za-z0-9_.-]+@[A-Za-z0-9.-]+:[^:]")
 _COMMIT = re.compile(r"[0-9a-fA-F]{7,64}")
 _REVISION = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./+@#-]{0,249}")
-# Nothing asks at a terminal or a desktop, nothing but these protocols is spoken, no program of the
-# user's settings runs on what is fetched.
+# Nothing asks at a terminal or a desktop, and nothing but these protocols is spoken. An empty
+# GIT_ASKPASS stands before the other two places that git takes a program for questions from.
 _ENVIRONMENT = {
     "GIT_TERMINAL_PROMPT": "0",
     "GIT_ASKPASS": "",
-    "SSH_ASKPASS": "",
-    "SSH_ASKPASS_REQUIRE": "never",
     "GCM_INTERACTIVE": "never",
     "GIT_ALLOW_PROTOCOL": ":".join(PROTOCOLS),
     "GIT_SSH_COMMAND": "ssh -o BatchMode=yes -o ConnectTimeout=30",
-    "GIT_LFS_SKIP_SMUDGE": "1",
     "LC_ALL": "C.UTF-8",
 }
 _INHERITED = ("GIT_SSL", "GIT_CONFIG_GLOBAL", "GIT_CONFIG_NOSYSTEM", "GIT_PROXY")
-_SETTINGS = ("core.hooksPath=/dev/null", "core.askPass=", "core.fsmonitor=false", "fetch.recurseSubmodules=false")
+_NO_HOOKS = ("-c", "core.hooksPath=/dev/null")
 
 
 @dataclass(frozen=True)
@@ -105,11 +103,12 @@ def preflight(config: Mapping[str, Any], *, allow_network: bool) -> None:
         )
 
 
-def fetch(git_url: str, git_branch: str, directory: Path, *, limit_seconds: float = LIMIT_SECONDS) -> str:
-    """Clone a repository into a folder, without a work tree, and find the commit that is meant.
+def fetch(git_url: str, git_branch: str, target: Path, *, limit_seconds: float = LIMIT_SECONDS) -> str:
+    """Get a commit with its history into one file, a git bundle, from which any git can clone.
 
-    No hook, filter or submodule of the repository is run or followed, nobody is asked for a
-    password, and its address is not left in the clone.
+    A bundle, since git refuses to clone a folder that belongs to another user, as ``/in`` does for
+    root in a container. No hook, filter or submodule of the repository is run or followed, and
+    nobody is asked for a password.
 
     Parameters
     ----------
@@ -117,8 +116,8 @@ def fetch(git_url: str, git_branch: str, directory: Path, *, limit_seconds: floa
         ``https://``, ``ssh://``, ``user@host:path``, ``file://`` or an absolute path.
     git_branch : str
         Branch, tag or commit, found in this order.
-    directory : Path
-        Made; must not exist.
+    target : Path
+        The file to make.
     limit_seconds : float, default 600
         Longest time it may take.
 
@@ -134,29 +133,38 @@ def fetch(git_url: str, git_branch: str, directory: Path, *, limit_seconds: floa
         in the message, and nothing is left behind.
     """
     preflight({"git_url": git_url, "git_branch": git_branch}, allow_network=True)
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    staging = directory.with_name(f".{directory.name}-{secrets.token_hex(4)}")
-    try:
-        said = _git("clone", "--bare", "--quiet", "--template=", "--", git_url, str(staging), seconds=limit_seconds)
+    with tempfile.TemporaryDirectory(prefix="ymir-nb-code-") as folder:
+        clone, bundle = Path(folder) / "clone", Path(folder) / "bundle"
+        said = _git("clone", "--bare", "--quiet", "--", git_url, str(clone), seconds=limit_seconds)
         if said is None:
             raise PreflightFailed(
-                f"cloning {git_url!r} took over {limit_seconds:.0f} s and was ended. Try again, or "
-                "clone it yourself and give the path as git_url."
+                f"cloning {git_url!r} took over {limit_seconds:.0f} s and was ended. Try again, or clone it yourself "
+                "and give the path as git_url."
             )
         if said.returncode:
             raise PreflightFailed(
                 f"cannot clone git_url {git_url!r}: {_words(said)}. Check the address, the network, and that "
                 f"`git ls-remote {git_url}` works here without a question."
             )
-        commit = _resolve(staging, git_branch)
+        commit = _resolve(clone, git_branch)
         if not commit:
             raise PreflightFailed(
-                f"{git_url!r} has no branch, tag or commit {git_branch!r}; it has {_refs(staging)}. Correct git_branch."
+                f"{git_url!r} has no branch, tag or commit {git_branch!r}; it has {_refs(clone)}. Correct git_branch."
             )
-        _prepare(staging, commit)
-        staging.rename(directory)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
+        if (clone / "shallow").exists():
+            raise PreflightFailed(
+                f"{git_url!r} is a shallow clone, which cannot be cloned on. Complete it: git fetch --unshallow"
+            )
+        for step in (
+            ("update-ref", BRANCH, commit),
+            ("symbolic-ref", "HEAD", BRANCH),
+            ("bundle", "create", "--quiet", str(bundle), "HEAD", BRANCH),
+        ):
+            said = _git(*step, at=clone, seconds=limit_seconds)
+            if said is None or said.returncode:
+                raise PreflightFailed(f"git {step[0]} failed on {git_url!r}: {_words(said) if said else 'too long'}.")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.move(bundle, target)
     return commit
 
 
@@ -187,9 +195,9 @@ def place(config: Mapping[str, Any], job_dir: Path, in_root: str) -> dict[str, A
     if not is_asked(config):
         return dict(config)
     url, revision = config["git_url"], config["git_branch"]
-    commit = fetch(url, revision, job_dir / "in" / CODE_DIR)
+    commit = fetch(url, revision, job_dir / "in" / CODE_FILE)
     write_atomically(job_dir / RECORD_FILE, json.dumps(asdict(Code(url, revision, commit)), indent=2))
-    return dict(config) | {"git_url": f"{in_root}/{CODE_DIR}", "git_branch": commit}
+    return dict(config) | {"git_url": f"{in_root}/{CODE_FILE}", "git_branch": commit}
 
 
 def read(job_dir: Path) -> Code | None:
@@ -237,25 +245,15 @@ def _refs(repository: Path) -> str:
     return ", ".join(map(ascii, names)) or "none"
 
 
-def _prepare(repository: Path, commit: str) -> None:
-    """Make the clone one that any executor can clone from, whichever way, with the commit at its head."""
-    for key, value in (("uploadpack.allowFilter", "true"), ("uploadpack.allowAnySHA1InWant", "true")):
-        _git("config", key, value, at=repository)
-    _git("config", "--remove-section", "remote.origin", at=repository)
-    _git("update-ref", "refs/heads/ymir-nb", commit, at=repository)
-    _git("symbolic-ref", "HEAD", "refs/heads/ymir-nb", at=repository)
-
-
 def _git(
     *arguments: str, at: Path | None = None, seconds: float = LIMIT_SECONDS
 ) -> subprocess.CompletedProcess[bytes] | None:
     """Run git; None where it took too long, and then nothing of it runs on."""
-    settings = [part for setting in _SETTINGS for part in ("-c", setting)]
     where = [f"--git-dir={at}"] if at else []
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("GIT_") or k.startswith(_INHERITED)}
     try:
         process = subprocess.Popen(
-            ["git", *settings, *where, *arguments],
+            ["git", *_NO_HOOKS, *where, *arguments],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
