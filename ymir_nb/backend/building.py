@@ -8,7 +8,7 @@ import shutil
 import sys
 import tarfile
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from importlib import metadata
 from pathlib import Path
@@ -126,7 +126,8 @@ def reference_context() -> Context:
     package = Path(__file__).resolve().parents[1] / "executor"
     context: Context = {name: template_dir() / name for name in ("Dockerfile", "start.sh")}
     context |= {f"app/ymir_nb/executor/{path.name}": path for path in package.glob("*.py")}
-    context |= {f"img-man/{path.name}": path for path in (package / "img-man").iterdir()}
+    for folder in ("img-man", "app/ymir_nb/executor/img-man"):
+        context |= {f"{folder}/{path.name}": path for path in (package / "img-man").iterdir()}
     context["app/start.py"] = _START.encode()
     context["requirements.txt"] = "".join(f"{line}\n" for line in _pinned(REQUIREMENTS)).encode()
     return context
@@ -170,9 +171,9 @@ def pack(context: Mapping[str, Path | bytes]) -> Iterator[IO[bytes]]:
         yield packed
 
 
-def _follow(lines: Iterator[Mapping[str, Any]], tag: str, say: Callable[[str], object] | None) -> None:
-    """Pass the build's words on, and raise its error with the step that failed."""
-    step = ""
+def _follow(lines: Iterable[Mapping[str, Any]], tag: str, say: Callable[[str], object] | None) -> None:
+    """Pass the build's words on, to the last, and raise its error with the step that failed."""
+    step, error = "", ""
     said: list[str] = []
     for line in lines:
         words = _COLOURS.sub("", str(line.get("stream") or line.get("status") or "")).rstrip()
@@ -180,9 +181,11 @@ def _follow(lines: Iterator[Mapping[str, Any]], tag: str, say: Callable[[str], o
             step, said = (words, []) if words.startswith("Step ") else (step, [*said, *words.splitlines()])
             if say is not None:
                 say(words)
-        if line.get("error"):
-            last = "\n".join(said[-N_LAST_LINES:])
-            raise JobFailed(f"image {tag!r} could not be built at {step!r}: {line['error']}. It said:\n{last}")
+        error = error or str(line.get("error") or "")
+    if error:
+        hint = " Get that image (docker pull), or build on another: --base IMAGE." if ": FROM " in step else ""
+        last = "".join(f"\n{line}" for line in said[-N_LAST_LINES:])
+        raise JobFailed(f"image {tag!r} could not be built at {step!r}: {error}.{hint}{' It said:' * bool(last)}{last}")
 
 
 def _wheels(directory: Path) -> Context:

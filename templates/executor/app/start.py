@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 import time
 from pathlib import Path
 
@@ -12,12 +13,21 @@ import trainer
 # What is asked for, and where everything lies. Run outside a container, the variable names another env.yaml.
 ENV = yaml.safe_load(Path(os.environ.get("DEFAULT_ENV_FILE_PATH", "/in/env.yaml")).read_text())
 IN, OUT = ENV["input"], ENV["output"]
-CONFIG = yaml.safe_load(Path(IN["config_file"]).read_text())
 
 
-def progress(share):
+def progress(share, state="2"):
     """Tell the caller how far it is: one line, rewritten each time. State 2 is running."""
-    Path(OUT["monitor_file"]).write_text(f"{ENV['task_id']}\t{time.time():.6f}\t{share:.2f}\t2\n")
+    Path(OUT["monitor_file"]).write_text(f"{ENV['task_id']}\t{time.time():.6f}\t{share:.2f}\t{state}\n")
+
+
+def fail(kind, error, trace):
+    """Leave the reason of a failure too: state 4, a return code, a message. The traceback goes to the log."""
+    progress(1.0, f"4\t160004\t{kind.__name__}: {' '.join(str(error).split())}")
+    sys.__excepthook__(kind, error, trace)
+
+
+sys.excepthook = fail
+CONFIG = yaml.safe_load(Path(IN["config_file"]).read_text())
 
 
 def read_index(path):
