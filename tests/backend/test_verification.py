@@ -140,6 +140,17 @@ def test_a_mining_or_inference_that_breaks_the_contract_is_told_by_the_one_check
     assert bad(found) == {(kind, check): result for check, result in SCORING_FAULTS[kind, fault].items()}
 
 
+def test_one_fault_does_not_hide_another(tmp_path, package):
+    it = broken("other-task-id", "worst-first", "score-is-nan", "odd-further-key")
+    found = verify(it, tmp_path / "a", only=["mining+infer"], quick=True, model=package)
+    assert bad(found) == {
+        ("mining+infer", "monitor task id"): "failed",
+        ("mining+infer", "mining scores"): "failed",
+        ("mining+infer", "mining order"): "warning",
+        ("mining+infer", "infer result"): "failed",
+    }
+
+
 def test_faults_that_take_a_run_of_their_own_are_told_in_training(tmp_path):
     faults = ("random", "crashes-when-pretrained", "does-not-end-when-told", "swallows-errors")
     found = verify(broken(*faults), tmp_path / "a", only=["training"], parameters={"training": {"idle_seconds": 0.4}})

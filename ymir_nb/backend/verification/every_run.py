@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ymir_nb.backend.runners.base import Isolation
 from ymir_nb.backend.untrusted import show
-from ymir_nb.backend.verification.findings import Check, Finding, judge, ok, skipped
+from ymir_nb.backend.verification.findings import Check, Finding, Result, judge, ok, skipped
 from ymir_nb.backend.verification.runs import Run
 
 LOOSENINGS = ("writable_root", "image_user", "capabilities", "network")
@@ -118,11 +118,11 @@ def _whole(run: Run) -> list[list[str]]:
     return [record for record in _records(run) if len(record) >= 4]
 
 
-def _of_records(run: Run, faults: list[str], *, result: str = "failed") -> Finding:
+def _of_records(run: Run, faults: list[str], *, result: Result = "failed") -> Finding:
     """Judge faults of records, if there are any records."""
     if not _whole(run):
         return skipped(_NO_RECORD)
-    return judge(faults, result="warning" if result == "warning" else "failed")
+    return judge(faults, result=result)
 
 
 def _number(text: str, *, otherwise: float) -> float:

@@ -12,7 +12,7 @@ from ymir_nb.backend.errors import ProtocolViolated
 from ymir_nb.backend.outbox import Faults, Limits, Outbox
 from ymir_nb.backend.results import read_mining
 from ymir_nb.backend.untrusted import show, to_number
-from ymir_nb.backend.verification.findings import Check, Finding, judge, ok, skipped
+from ymir_nb.backend.verification.findings import Check, Finding, Result, judge, ok, skipped
 from ymir_nb.backend.verification.runs import Run
 
 MINED = "result.tsv"
@@ -215,18 +215,18 @@ def _score(text: str) -> float | None:
         return None
 
 
-def _of_mined(run: Run, faults: list[str], *, result: str = "failed") -> Finding:
+def _of_mined(run: Run, faults: list[str], *, result: Result = "failed") -> Finding:
     if not _mined(run):
         return skipped(_NOTHING.format(MINED))
-    return judge(faults, result="warning" if result == "warning" else "failed")
+    return judge(faults, result=result)
 
 
-def _of_infer(run: Run, faults: list[str], *, result: str = "failed") -> Finding:
+def _of_infer(run: Run, faults: list[str], *, result: Result = "failed") -> Finding:
     if run.object_type in SEGMENTATION:
         return skipped("the COCO form is read as a whole, below")
     if not _detection(run):
         return skipped(_NOTHING.format(RESULT_FILE))
-    return judge(faults, result="warning" if result == "warning" else "failed")
+    return judge(faults, result=result)
 
 
 def _reading(read: Callable[[], tuple[str, ...]]) -> Finding:
