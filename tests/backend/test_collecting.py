@@ -8,12 +8,13 @@ import sys
 import textwrap
 import time
 
+import numpy as np
 import pytest
 
 import ymir_nb as ym
 from ymir_nb.backend import collecting
-from ymir_nb.backend.errors import JobError, JobFailed
-from ymir_nb.backend.inference import order_inference
+from ymir_nb.backend.errors import JobError, JobFailed, PreflightFailed, ProtocolViolated
+from ymir_nb.backend.inference import infer, order_inference, run_inference
 from ymir_nb.backend.jobs import Jobs
 from ymir_nb.backend.models import open_model
 from ymir_nb.backend.training import order_training, train
@@ -219,3 +220,25 @@ def test_a_stage_of_a_model_is_used_where_it_is_named(data):
     assert "first/means.json" in (Jobs.of(data).directory / early.id / "in/config.yaml").read_text()
     again = order_training(data, "dogs", train="train", val="val", executor="average", pretrained="dogs@v1:first")
     assert again.task.stage == "first"
+
+
+def test_case_41_images_that_a_result_leaves_out_fail_it_unless_the_executor_may(data):
+    train(data, "dogs", train="train", val="val", executor="average")
+    with pytest.raises(ProtocolViolated, match="1 of 3 candidates are not named"):
+        infer(data, "val", "dogs", parameters={"n_left_out": 1})
+    given = {"n_left_out": 1, "strays": "report"}
+    found = run_inference(data, "val", "dogs", mining=True, parameters={"infer": given, "mining": given})
+    assert (len(found.predictions), found.predictions.n_boxes, len(found.scores)) == (3, 2, 2)
+    notes = data.version(f"predictions/{found.predictions.ref}").meta["notes"]
+    assert notes[0].startswith("1 of 3 candidates are not named")
+    assert "strays" not in (Jobs.of(data).records()[0].directory / "in/config.yaml").read_text()
+    with pytest.raises(PreflightFailed, match="strays"):
+        infer(data, "val", "dogs", parameters={"strays": "ignore"})
+
+
+def test_images_are_rescaled_for_the_executor_and_its_boxes_scaled_back(data):
+    train(data, "dogs", train="train", val="val", executor="average")
+    usual = infer(data, "val", "dogs").annotations.sort_values("image")
+    given = {"preprocess": {"longside_resize": {"dest_size": 80}}}  # twice as large as they are
+    halved = infer(data, "val", "dogs", parameters=given).annotations.sort_values("image")
+    np.testing.assert_allclose(halved[["x1", "x2"]], usual[["x1", "x2"]] / 2)

@@ -52,6 +52,7 @@ if env["run_training"]:
 else:
     means = json.loads(Path(config["model_params_path"][0]).read_text())
     paths = [line.split("\t")[0] for line in Path(env["input"]["candidate_index_file"]).read_text().splitlines()]
+    paths = paths[int(config.get("n_left_out", 0)) :]
     found, scores = {}, []
     for path in paths:
         name = path.rsplit("/", 1)[1]

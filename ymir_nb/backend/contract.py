@@ -281,7 +281,7 @@ def _write_model(directory: Path, task: Task, root: str) -> list[str]:
 
 def _config(task: Task, asked: Mapping[str, Any], model_paths: list[str]) -> dict[str, Any]:
     """Overwrite or remove the reserved keys of the user's config, and what was done here already."""
-    config = {key: value for key, value in asked.items() if key not in _RESERVED}
+    config = {key: value for key, value in asked.items() if key not in (*_RESERVED, "strays")}
     if longside_px(asked):
         config["preprocess"] = {k: v for k, v in asked["preprocess"].items() if k != "longside_resize"}
         config = {key: value for key, value in config.items() if key != "preprocess" or value}

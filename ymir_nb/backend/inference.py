@@ -17,7 +17,7 @@ from ymir_nb.backend.executors import ExecutorBook, gpu_count
 from ymir_nb.backend.jobs import Jobs, Order, Watch
 from ymir_nb.backend.models import open_model
 from ymir_nb.backend.names import work_id
-from ymir_nb.backend.results import read_mining
+from ymir_nb.backend.results import read_mining, strays_of
 from ymir_nb.backend.workspace import Workspace
 
 
@@ -105,7 +105,8 @@ def run_inference(
     order = order_inference(workspace, dataset, model, mining=mining, executor=executor, parameters=parameters)
     record = Jobs.of(workspace).run(order, watch=watch)
     predictions = workspace.predictions(record.result)
-    scores = read_mining(record.out_dir, predictions.images).scores if mining else None
+    strays = strays_of(order.task.config)
+    scores = read_mining(record.out_dir, predictions.images, strays=strays).scores if mining else None
     return Inference(predictions, scores)
 
 
@@ -139,6 +140,7 @@ def order_inference(
     config = chosen.config("infer", given["infer"])
     if mining:
         config = {**chosen.config("mining", given["mining"]), **config, **given["mining"]}
+    strays = strays_of(config)
     name = f"{images.ref.partition('@')[0]}.{chosen_model.ref.partition('@')[0]}"
     parents = [images.ref, f"models/{chosen_model.ref}"]
     order = {"config": config, "mining": mining, "executor": chosen.start()}
@@ -154,15 +156,17 @@ def order_inference(
         model=chosen_model.package(),
         stage=chosen_model.stage,
         gpu_id=",".join(map(str, range(gpu_count(config)))),
+        allow_network=chosen.isolation.network,
     )
 
     def ingest(out: Path) -> str:
         made = workspace.store.made_by(task.task_id, "predictions", name)
         if made is not None:
             return made.ref
-        found = read_infer(out, images.images, chosen_model.labels)
-        if mining:
-            read_mining(out, images.images)  # before anything is saved: a result with one fault is not used at all
+        longside_px = contract.longside_px(config)
+        found = read_infer(out, images.images, chosen_model.labels, strays=strays, longside_px=longside_px)
+        if mining:  # before anything is saved: a result with one fault is not used at all
+            read_mining(out, images.images, strays=strays)
         strange = [label for label in chosen_model.labels if label not in workspace.labels]
         if strange:
             raise PreflightFailed(
@@ -175,7 +179,7 @@ def order_inference(
             operation="infer",
             parameters=given["infer"] | ({"stage": chosen_model.stage} if chosen_model.stage else {}),
             parents=parents,
-            details={"job": task.task_id},
+            details={"job": task.task_id} | ({"notes": list(found.notes)} if found.notes else {}),
             shelf="predictions",
         )
         return saved.ref

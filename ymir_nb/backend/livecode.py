@@ -98,8 +98,8 @@ def preflight(config: Mapping[str, Any], *, allow_network: bool) -> None:
         )
     if _is_remote(url) and not allow_network:
         raise PreflightFailed(
-            f"git_url {url!r} lies in the network, which nobody opened. Allow it for this task "
-            "(Task(allow_network=True)), or clone the repository and give its path as git_url."
+            f"git_url {url!r} lies in the network, which nobody opened. Allow it for this executor (ymir-nb executor "
+            "add ... --allow network), or clone the repository and give its path as git_url."
         )
 
 

@@ -16,6 +16,7 @@ COMMON: Mapping[str, tuple[Any, str]] = {
     "shm_size": ("", "shared memory, such as 16G; empty: 16G for every GPU"),
     "export_format": ("", "how it wants its annotations, such as ark:raw, voc:raw or seg-coco:raw"),
     "preprocess": ({}, "{longside_resize: {dest_size: 640}} gives it images of that size"),
+    "strays": ("fail", "images that its result leaves out, repeats or invents: fail, or report and go on"),
 }
 """Parameters that YMIR's own settings add to a template: taken whether or not the template lists them."""
 LIVE_CODE: Mapping[str, str] = {
@@ -51,7 +52,8 @@ def accepted(manual: Manual, kind: str) -> dict[str, tuple[Any, str]]:
     """
     helps = manual.helps.get(kind, {})
     own = {name: (default, helps.get(name, "")) for name, default in manual.templates[kind].items()}
-    common = {name: row for name, row in COMMON.items() if name != "export_format" or kind == "training"}
+    other = "strays" if kind == "training" else "export_format"
+    common = {name: row for name, row in COMMON.items() if name != other}
     if manual.livecode:
         for name, words in LIVE_CODE.items():
             hint = f"; it suggests {manual.code[name]}" if name in manual.code else ""

@@ -9,13 +9,15 @@ Source: YMIR 2.5.0, executor contract: result.yaml, result.tsv, infer-result.jso
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, get_args
 
 import pandas as pd
 
 from ymir_nb.backend.detections import Detections, image_of, read_infer
+from ymir_nb.backend.errors import PreflightFailed
 from ymir_nb.backend.outbox import Faults, Limits, Outbox
 from ymir_nb.backend.training_results import TrainingResult, read_training, readable_stages
 from ymir_nb.backend.untrusted import show, to_number
@@ -29,6 +31,7 @@ __all__ = [
     "read_mining",
     "read_training",
     "readable_stages",
+    "strays_of",
 ]
 
 Strays = Literal["fail", "report"]
@@ -48,6 +51,25 @@ class MiningScores:
 
     scores: pd.DataFrame
     notes: tuple[str, ...] = ()
+
+
+def strays_of(config: Mapping[str, Any]) -> Strays:
+    """Give what a config says of images that a result leaves out, repeats or invents.
+
+    Raises
+    ------
+    PreflightFailed
+        It is neither ``fail`` nor ``report``.
+
+    Examples
+    --------
+    >>> strays_of({})
+    'fail'
+    """
+    asked = config.get("strays", "fail")
+    if asked not in get_args(Strays):
+        raise PreflightFailed(f"strays is {asked!r}; it is one of {', '.join(get_args(Strays))}.")
+    return "report" if asked == "report" else "fail"
 
 
 def read_mining(

@@ -143,6 +143,7 @@ def order_training(
         model=base.package() if base else None,
         stage=base.stage if base else "",
         gpu_id=",".join(map(str, range(gpu_count(config)))),
+        allow_network=chosen.isolation.network,
     )
 
     def save(result: TrainingResult, operation: str) -> str:
