@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "ymir_nb"
 
 FLOORS = {
-    "A": "errors event_records model_card names boxes tables labels dataset masks scaling ops strategies overlaps assignment matching precision metrics",
+    "A": "errors event_records model_card names boxes tables labels dataset masks scaling ops strategies overlaps ordering assignment polygons run_lengths segmentations comparable matching precision metrics iou_sweep",
     "B": "objects verified many_files git store images imagefiles sources reports fitting gathering formats sandbox untrusted outbox "
     "manuals manual_files pinned_images parameters public_executors contract gpus gpu_queue shared_folder "
     "contract_annotations contract_assets tasks results detections packages package_info weights training_results event_files monitor failures runners notebooks progress livecode event_files",

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from ymir_nb.backend.ordering import first_of_run, stable_order
 from ymir_nb.backend.overlaps import Floats, Ints
 
 _STEPS_TOGETHER = 4  # the few detections with more candidates than that walk through theirs alone
@@ -92,20 +93,10 @@ def assign(
     return Assignment(detection, found, excused, one[took], other[took], iou[took], choice.got[took])
 
 
-def first_of_run(values: Ints) -> Ints:
-    """Index of the first row of the run of equal values that each row lies in."""
-    fresh = np.ones(len(values), dtype=np.bool_)
-    fresh[1:] = values[1:] != values[:-1]
-    starts = np.flatnonzero(fresh)
-    return np.repeat(starts, np.diff(np.append(starts, len(values))))
-
-
 def _turns(cell: Ints) -> list[Ints]:
     """Group detections so that no two of a group share a cell: the best of every cell, then the second."""
     turn = np.arange(len(cell)) - first_of_run(cell)
-    # Turns are few and small; 16 bits are sorted in one pass over the digits.
-    narrow = turn.astype(np.uint16) if len(turn) < 1 << 16 or turn.max(initial=0) < 1 << 16 else turn
-    in_turns = np.argsort(narrow, kind="stable")
+    in_turns = stable_order(turn)
     return np.split(in_turns, np.flatnonzero(np.diff(turn[in_turns])) + 1)
 
 

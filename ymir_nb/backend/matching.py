@@ -12,12 +12,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
-import pandas as pd
-import pyarrow as pa
-import pyarrow.compute as pc
 
-from ymir_nb.backend.assignment import Assignment, assign, first_of_run
+from ymir_nb.backend.assignment import Assignment, assign
 from ymir_nb.backend.errors import InvalidTable
+from ymir_nb.backend.ordering import by_falling_score, cells, first_of_run, stable_order
 from ymir_nb.backend.overlaps import Bools, Boxes, Floats, Ints, Overlap, Places, Span, box_overlap, overlapping
 
 THRESHOLDS: Floats = np.linspace(0.5, 0.95, 10)
@@ -99,48 +97,6 @@ class Matches:
     pair_bits: Ints
 
 
-def to_boxes(annotations: pd.DataFrame, *, images: pd.Series, labels: tuple[str, ...], weight: str) -> Boxes:
-    """Pick the rows on given images and labels, as columns in the order of the table.
-
-    Parameters
-    ----------
-    annotations : DataFrame
-        Columns of `tables.ANNOTATIONS`.
-    images : Series of str
-        Images that count, each once.
-    labels : tuple of str
-        Labels that count, each once.
-    weight : str
-        Column to carry along: ``score`` or ``crowd``.
-
-    Returns
-    -------
-    Boxes
-        Rows in the order of the table; size follows ``area_px`` for true objects where given.
-    """
-    image = places(annotations["image"], images)
-    label = places(annotations["label"], pd.Series(labels, dtype="str"))
-    # Without a copy where the frame has its columns as they are.
-    x1, y1, x2, y2 = (annotations[name].to_numpy() for name in ("x1", "y1", "x2", "y2"))
-    area = (x2 - x1) * (y2 - y1)
-    if weight == "crowd":
-        given = annotations["area_px"].to_numpy()
-        area = np.where(np.isnan(given), area, given)
-    boxes = Boxes(
-        label=label,
-        image=image,
-        x1=x1,
-        y1=y1,
-        x2=x2,
-        y2=y2,
-        area=area,
-        weight=annotations[weight].to_numpy().astype(np.float64, copy=False),
-        source=np.arange(len(image), dtype=np.int32),
-    )
-    kept = (image >= 0) & (label >= 0)
-    return boxes if kept.all() else boxes.take(kept)
-
-
 def match(
     truth: Boxes,
     detections: Boxes,
@@ -175,13 +131,13 @@ def match(
     Raises
     ------
     InvalidTable
-        The thresholds are none that can be matched.
+        The thresholds or limits are none that can be matched.
     """
-    thresholds = checked_thresholds(thresholds)
-    truth = truth.take(_stable_order(truth.label, _stable_order(truth.image)))
-    order = _stable_order(detections.label, _by_falling_score(detections.weight))
+    thresholds = _checked(thresholds, limits)
+    truth = truth.take(stable_order(truth.label, stable_order(truth.image)))
+    order = stable_order(detections.label, by_falling_score(detections.weight))
     label, image = detections.label[order], detections.image[order]
-    truth_cell, cell = _cells(truth, label, image, n_images, n_labels)
+    truth_cell, cell = cells((truth.label, truth.image), (label, image), n_images, n_labels)
     contender, rank, dropped = _contenders(truth_cell, cell, image, limits[-1])
     if len(dropped):
         left = np.ones(len(order), dtype=np.bool_)
@@ -221,7 +177,14 @@ def match(
     )
 
 
-def checked_thresholds(thresholds: Floats) -> Floats:
+def bits(outcomes: Ints, *, n_thresholds: int = len(THRESHOLDS)) -> Bools:
+    """Spread bit masks over sizes and thresholds, shape (4, n_thresholds, n)."""
+    at = np.arange(len(SIZES) * n_thresholds, dtype=np.int64)
+    spread: Bools = (outcomes[None, :] >> at[:, None]) & 1 != 0
+    return spread.reshape(len(SIZES), n_thresholds, len(outcomes))
+
+
+def _checked(thresholds: Floats, limits: tuple[int, int, int]) -> Floats:
     """Refuse what cannot be matched."""
     values = np.asarray(thresholds, dtype=np.float64).reshape(-1)
     rising = bool((np.diff(values) > 0).all())
@@ -230,59 +193,9 @@ def checked_thresholds(thresholds: Floats) -> Floats:
             f"IoU thresholds {values.tolist()} cannot be evaluated. Give 1 to {MOST_THRESHOLDS} rising numbers above "
             "0 and up to 1, such as ious=[0.5, 0.75]; for more of them: sweep(truth, predictions, ious=[...])"
         )
+    if limits[-1] < 1:
+        raise InvalidTable(f"max_detections={limits[-1]}: at least 1 detection of a label must count on an image.")
     return values
-
-
-def bits(outcomes: Ints, *, n_thresholds: int = len(THRESHOLDS)) -> Bools:
-    """Spread bit masks over sizes and thresholds, shape (4, n_thresholds, n)."""
-    at = np.arange(len(SIZES) * n_thresholds, dtype=np.int64)
-    spread: Bools = (outcomes[None, :] >> at[:, None]) & 1 != 0
-    return spread.reshape(len(SIZES), n_thresholds, len(outcomes))
-
-
-def places(values: pd.Series, known: pd.Series) -> Places:
-    """Find each value's position among the known ones; -1 where it is none of them."""
-    texts = pa.array(values, type=pa.large_string(), from_pandas=True)
-    found = pc.index_in(texts, value_set=pa.array(known, type=pa.large_string()))
-    return np.asarray(found.fill_null(-1) if found.null_count else found)
-
-
-def _stable_order(values: Places | Ints, order: Ints | None = None) -> Ints:
-    """Sort rows by whole numbers from 0 on, keeping a given order among equals.
-
-    Digits of 16 bits are sorted one after the other, the lowest first: numpy counts such small
-    numbers instead of comparing them (6 ms for 500,000, not 40).
-    """
-    top, shift = int(values.max(initial=0)), 0
-    while order is None or top >> shift:
-        digit = (values if order is None else values[order]) >> shift
-        step = np.argsort(digit.astype(np.uint8 if top >> shift < 1 << 8 else np.uint16), kind="stable")
-        order = step if order is None else order[step]
-        shift += 16
-    return order
-
-
-def _by_falling_score(score: Floats) -> Ints:
-    """Sort rows by falling score; equal scores in the order of the rows."""
-    order = np.argsort(-score)
-    falling = score[order]
-    fresh = falling[1:] != falling[:-1]
-    if fresh.all():
-        return order
-    group = np.concatenate([[0], np.cumsum(fresh)])
-    width = len(order).bit_length()
-    return np.sort((group << width) | order) & ((1 << width) - 1)
-
-
-def _cells(truth: Boxes, label: Places, image: Places, n_images: int, n_labels: int) -> tuple[Ints, Ints]:
-    """Number the cells (one label on one image) of objects and detections, densely if they are few among many."""
-    n_images = max(n_images, 1)
-    truth_cell = truth.label.astype(np.int64) * n_images + truth.image
-    cell = label.astype(np.int64) * n_images + image
-    if n_images * n_labels <= max(1 << 20, 4 * (len(truth_cell) + len(cell))):
-        return truth_cell, cell
-    dense = np.unique(np.concatenate([truth_cell, cell]), return_inverse=True)[1]
-    return dense[: len(truth_cell)], dense[len(truth_cell) :]
 
 
 def _contenders(truth_cell: Ints, cell: Ints, image: Places, limit: int) -> tuple[Ints, Ints, Ints]:
@@ -307,7 +220,7 @@ def _contenders(truth_cell: Ints, cell: Ints, image: Places, limit: int) -> tupl
     full = np.bincount(cell, minlength=n_cells) > limit
     rows = np.flatnonzero((busy | full)[cell])
     # All detections of a label stand together already: sorted by image, each cell does.
-    rows = rows[_stable_order(image[rows])]
+    rows = rows[stable_order(image[rows])]
     rank = np.arange(len(rows)) - first_of_run(cell[rows])
     kept = (rank < limit) & busy[cell[rows]]
     return rows[kept], rank[kept], rows[rank >= limit]

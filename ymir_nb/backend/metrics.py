@@ -1,24 +1,26 @@
 """How good predictions are: COCO's average precision and recall, per label and overall.
 
-The numbers are those of COCO's box evaluation, computed on columns (see `matching` and `precision`). Where COCO
-writes -1 for "no such object in the truth", there is NaN here and null in JSON.
+The numbers are those of COCO's evaluation of boxes or masks, computed on columns (see `matching` and
+`precision`). Where COCO writes -1 for "no such object in the truth", there is NaN here and null in JSON.
 """
 
 from __future__ import annotations
 
 import html
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from ymir_nb.backend.comparable import Kind, comparable
 from ymir_nb.backend.dataset import Dataset
 from ymir_nb.backend.errors import InvalidTable, LabelNotFound
-from ymir_nb.backend.matching import MAX_DETECTIONS, SIZES, THRESHOLDS, Matches, match, places, to_boxes
+from ymir_nb.backend.matching import MAX_DETECTIONS, SIZES, THRESHOLDS, Matches, match
 from ymir_nb.backend.overlaps import Floats
-from ymir_nb.backend.precision import averages, curve
+from ymir_nb.backend.precision import averages, curve, mean_there
 
 _NUMBERS = {
     "ap": "average precision, mean over IoU 0.50 to 0.95",
@@ -84,7 +86,7 @@ class Evaluation:
         label : str
             Main name of a label.
         iou : float
-            One of 0.50, 0.55 ... 0.95.
+            One of the thresholds that were evaluated: 0.50, 0.55 ... 0.95.
 
         Returns
         -------
@@ -108,9 +110,10 @@ class Evaluation:
         if label not in labels:
             known = ", ".join(map(repr, labels)) or "none"
             raise LabelNotFound(f"label {label!r} was not evaluated; evaluated were {known}. Choose one of these.")
-        step = int(np.argmin(np.abs(THRESHOLDS - iou)))
-        if not math.isclose(THRESHOLDS[step], iou, abs_tol=1e-6):
-            raise InvalidTable(f"IoU {iou} was not evaluated. Choose one of 0.50, 0.55 ... 0.95, such as iou=0.5.")
+        step = _step(self._matches.thresholds, iou)
+        if step is None:
+            known = ", ".join(f"{value:g}" for value in self._matches.thresholds)
+            raise InvalidTable(f"IoU {iou} was not evaluated; evaluated were {known}. Choose one of these: iou=...")
         return curve(self._matches, labels.index(label), step)
 
     def to_frame(self) -> pd.DataFrame:
@@ -151,14 +154,21 @@ class Evaluation:
         return f"<p>{html.escape(repr(self))}</p>{table}"
 
 
-def evaluate(truth: Dataset, predictions: Dataset) -> Evaluation:
-    """Compare predictions with the truth as COCO's box evaluation does.
+def evaluate(
+    truth: Dataset,
+    predictions: Dataset,
+    *,
+    kind: Kind = "boxes",
+    ious: Sequence[float] | Floats = tuple(THRESHOLDS),
+    max_detections: int = MAX_DETECTIONS[-1],
+) -> Evaluation:
+    """Compare predictions with the truth as COCO's evaluation of boxes or masks does.
 
     Images that nobody has labelled are left out, and so are predictions on them, on images that
     the truth does not list, and of labels that it is not annotated for. A labelled image without
     predictions counts as one on which nothing was found. Detections on a crowd are neither right
-    nor wrong. An object's size is its `area_px`, or its box's area where that is NaN. Equal
-    scores keep the order of the table.
+    nor wrong. An object's size is its `area_px`, or its box's area where that is NaN; a detection's
+    is that of its box or mask. Equal scores keep the order of the table.
 
     Parameters
     ----------
@@ -166,6 +176,15 @@ def evaluate(truth: Dataset, predictions: Dataset) -> Evaluation:
         Ground truth: no row has a score.
     predictions : Dataset
         Every row has a finite score. Its `labelled` column plays no part.
+    kind : str
+        ``boxes`` or ``masks``; for masks every row that counts has a segmentation.
+    ious : sequence of float
+        IoU from which a detection finds an object, rising, in (0, 1], at most 15; by default 0.50
+        to 0.95 in ten steps. `ap` and `ar_...` are means over them; `ap50` and `ap75` are NaN where
+        0.50 and 0.75 are not among them. See `iou_sweep` for more.
+    max_detections : int
+        Detections of a label that count on one image, for all numbers but `ar_1` and `ar_10`;
+        `ar_100` is the recall with so many.
 
     Returns
     -------
@@ -175,8 +194,8 @@ def evaluate(truth: Dataset, predictions: Dataset) -> Evaluation:
     Raises
     ------
     InvalidTable
-        The truth holds scores, a prediction has none, or the predictions were made on none of
-        the labelled images.
+        The truth holds scores, a prediction has none, the predictions were made on none of the
+        labelled images, a mask cannot be read, or an option cannot be.
 
     Examples
     --------
@@ -186,64 +205,55 @@ def evaluate(truth: Dataset, predictions: Dataset) -> Evaluation:
     >>> evaluate(truth, Dataset.of([image], [box | {"score": 0.9}], labels=["dog"]))
     <Evaluation: AP50 1.000, AP 1.000, 1 labels, 1 images>
 
-    Source: COCO's detection evaluation, `pycocotools.cocoeval` 2.0 (iouType ``bbox``).
+    Source: COCO's detection evaluation, `pycocotools.cocoeval` 2.0 (iouType ``bbox`` and ``segm``).
     """
-    images = truth.images.loc[truth.images["labelled"], "image"].sort_values()
-    _check(truth, predictions, images)
-    n_images, n_labels = len(images), len(truth.labels)
-    objects = to_boxes(truth.annotations, images=images, labels=truth.labels, weight="crowd")
-    detections = to_boxes(predictions.annotations, images=images, labels=truth.labels, weight="score")
-    matches = match(objects, detections, n_images=n_images, n_labels=n_labels)
+    sides = comparable(truth, predictions, kind=kind)
+    n_labels = len(sides.labels)
+    matches = match(
+        sides.objects,
+        sides.detections,
+        n_images=sides.n_images,
+        n_labels=n_labels,
+        thresholds=np.asarray(ious, dtype=np.float64),
+        limits=(*MAX_DETECTIONS[:2], max_detections),
+        overlap=sides.overlap,
+    )
     precision, recall, recall_few = averages(matches)
+    ap50, ap75 = (_at(precision[0], matches.thresholds, iou) for iou in (0.5, 0.75))
     per_label = pd.DataFrame(
         {
-            "label": pd.Series(truth.labels, dtype="str"),
+            "label": pd.Series(sides.labels, dtype="str"),
             "ap": precision[0].mean(axis=0),
-            "ap50": precision[0, 0],
+            "ap50": ap50,
             "n_truth": matches.n_truth[0],
-            "n_predictions": np.bincount(detections.label, minlength=n_labels),
+            "n_predictions": np.bincount(sides.detections.label, minlength=n_labels),
         }
     )
     sizes = list(SIZES)[1:]
     return Evaluation(
-        ap=_mean(precision[0]),
-        ap50=_mean(precision[0, 0]),
-        ap75=_mean(precision[0, int(np.argmin(np.abs(THRESHOLDS - 0.75)))]),
-        **{f"ap_{size}": _mean(precision[i]) for i, size in enumerate(sizes, start=1)},
-        **{f"ar_{n}": _mean(recall_few[i]) for i, n in enumerate(MAX_DETECTIONS[:-1])},
-        ar_100=_mean(recall[0]),
-        **{f"ar_{size}": _mean(recall[i]) for i, size in enumerate(sizes, start=1)},
-        n_images=n_images,
+        ap=mean_there(precision[0]),
+        ap50=mean_there(ap50),
+        ap75=mean_there(ap75),
+        **{f"ap_{size}": mean_there(precision[i]) for i, size in enumerate(sizes, start=1)},
+        **{f"ar_{n}": mean_there(recall_few[i]) for i, n in enumerate(MAX_DETECTIONS[:-1])},
+        ar_100=mean_there(recall[0]),
+        **{f"ar_{size}": mean_there(recall[i]) for i, size in enumerate(sizes, start=1)},
+        n_images=sides.n_images,
         per_label=per_label,
         _matches=matches,
     )
 
 
-def _check(truth: Dataset, predictions: Dataset, images: pd.Series) -> None:
-    """Refuse what would give numbers that mean nothing."""
-    scored = int(truth.annotations["score"].notna().sum())
-    if scored:
-        raise InvalidTable(
-            f"truth: {scored} of its {truth.n_boxes} objects have a score, so they are predictions. Give ground "
-            "truth first: evaluate(truth, predictions)"
-        )
-    unscored = int((~np.isfinite(predictions.annotations["score"].to_numpy())).sum())
-    if unscored:
-        raise InvalidTable(
-            f"predictions: {unscored} of their {predictions.n_boxes} objects have no finite score. Give what a "
-            "model predicted second: evaluate(truth, predictions)"
-        )
-    if len(images) and len(predictions) and not (places(predictions.images["image"], images) >= 0).any():
-        raise InvalidTable(
-            f"predictions: none of their {len(predictions)} images is among the {len(images)} labelled images of the "
-            "truth. Infer on the images that are to be evaluated."
-        )
+def _at(values: Floats, thresholds: Floats, iou: float) -> Floats:
+    """Pick one threshold of values by threshold and label; NaN if it was not evaluated."""
+    step = _step(thresholds, iou)
+    return np.full(values.shape[1], np.nan) if step is None else values[step]
 
 
-def _mean(values: Floats) -> float:
-    """Mean of what is there; NaN where nothing is."""
-    there = values[~np.isnan(values)]
-    return float(there.mean()) if len(there) else math.nan
+def _step(thresholds: Floats, iou: float) -> int | None:
+    """Find a threshold."""
+    step = int(np.argmin(np.abs(thresholds - iou)))
+    return step if math.isclose(thresholds[step], iou, abs_tol=1e-6) else None
 
 
 def _or_none(value: float) -> float | None:

@@ -90,6 +90,12 @@ def curve(matches: Matches, label: int, step: int) -> pd.DataFrame:
     )
 
 
+def mean_there(values: Floats) -> float:
+    """Mean of what is there; NaN where nothing is."""
+    there = values[~np.isnan(values)]
+    return float(there.mean()) if len(there) else float("nan")
+
+
 def seen(matches: Matches) -> Ints:
     """Count the detections of its label and each size up to every candidate, itself too, shape (4, c)."""
     n_seen = np.zeros((len(SIZES), len(matches.score) + 1), dtype=np.int32)
