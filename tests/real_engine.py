@@ -8,6 +8,7 @@ Run as a program it starts an engine that stays, makes the base image, and print
 from __future__ import annotations
 
 import contextlib
+import gc
 import io
 import os
 import platform
@@ -18,12 +19,15 @@ import tarfile
 import tempfile
 import time
 import uuid
+import warnings
 from pathlib import Path
 
 import docker
 import docker.errors
 import pytest
 import yaml
+
+from ymir_nb.backend.runners.engine import _client
 
 DEFAULT_HOST = "unix:///var/run/docker.sock"
 REQUIRED = "YMIR_NB_REQUIRE_ENGINE"
@@ -33,34 +37,49 @@ INSIDE = "python3-minimal,python3-pip,busybox,git"
 
 
 class PrivateEngine:
-    """An engine of its own, with its own images, in a folder; it can be stopped and started again."""
+    """An engine of its own, with its own images, in a folder; it can be stopped and started again.
 
-    def __init__(self, folder: Path, *options: str) -> None:
+    Parameters
+    ----------
+    folder : Path
+        Holds all that it has.
+    options : str
+        More arguments for dockerd.
+    apart : bool
+        Beside another engine, whose bridge it would take away otherwise; its containers have no network.
+    """
+
+    def __init__(self, folder: Path, *options: str, apart: bool = False) -> None:
         self.folder = folder
         self.options = options
+        self.prefix = ["unshare", "--net"] if apart else []
         self.host = f"unix://{folder}/docker.sock"
-        self.pid_path = folder / "dockerd.pid"
 
     def start(self) -> None:
         """Start it; back when it answers."""
-        command = ["dockerd", "--data-root", f"{self.folder}/data", "--exec-root", f"{self.folder}/exec"]
-        command += ["-H", self.host, "--pidfile", str(self.pid_path), *self.options]
+        command = [*self.prefix, "dockerd", "--data-root", f"{self.folder}/data", "--exec-root", f"{self.folder}/exec"]
+        command += ["-H", self.host, "--pidfile", f"{self.folder}/dockerd.pid", *self.options]
         with (self.folder / "dockerd.log").open("ab") as log:
             streams = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": log}
-            process = subprocess.Popen(command, start_new_session=True, **streams)
+            self.process = subprocess.Popen(command, start_new_session=True, **streams)
         deadline = time.monotonic() + 60
         while silence := why_not(self.host):
-            if process.poll() is not None or time.monotonic() > deadline:
+            if self.process.poll() is not None or time.monotonic() > deadline:
                 said = (self.folder / "dockerd.log").read_text()[-2000:]
                 pytest.fail(f"the engine does not start: {silence} {said}")
             time.sleep(0.1)
 
     def stop(self) -> None:
         """End it politely, and with it its containers, unless it is set to let them live."""
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError, ChildProcessError):
-            pid = int(self.pid_path.read_text())
-            os.kill(pid, 15)
-            os.waitpid(pid, 0)
+        self.process.terminate()
+        self.process.wait()
+
+    def close(self) -> None:
+        """Stop it and remove all that it had."""
+        self.stop()
+        # With live containers it leaves its folder mounted on itself.
+        subprocess.run(["umount", "--lazy", f"{self.folder}/data"], check=False, capture_output=True)
+        shutil.rmtree(self.folder)
 
     def client(self) -> docker.DockerClient:
         """Talk to it."""
@@ -73,9 +92,20 @@ def why_not(host: str | None = None) -> str:
         client = docker.DockerClient(base_url=host) if host else docker.from_env()
         client.ping()
     except (docker.errors.DockerException, OSError) as error:
-        return str(error)
-    client.close()
-    return ""
+        reason = str(error)
+    else:
+        client.close()
+        return ""
+    forget_sockets()
+    return reason
+
+
+def forget_sockets() -> None:
+    """Let go of the sockets that the SDK leaves open where it cannot connect, without a warning."""
+    _client.cache_clear()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
 
 
 def is_required() -> bool:
@@ -159,8 +189,7 @@ def engine():
     try:
         yield private.host
     finally:
-        private.stop()
-        shutil.rmtree(folder)
+        private.close()
         if former is None:
             del os.environ["DOCKER_HOST"]
         else:
@@ -184,14 +213,14 @@ def base_image(docker_client):
 @pytest.fixture(scope="session")
 def build_image(docker_client, base_image):
     """Build an image on the base image: lines of a Dockerfile, and files; it is removed at the end."""
-    repository, names = f"ymir-nb-test-{uuid.uuid4().hex[:8]}", []
+    repository, names = f"ymir-nb-test-{uuid.uuid4().hex[:8]}", set()
 
     def make(name: str, lines: str, files: dict[str, bytes] | None = None, *, base: str = base_image) -> str:
-        names.append(build(docker_client, f"{repository}:{name}", f"FROM {base}\n{lines}\n", files))
-        return names[-1]
+        names.add(build(docker_client, f"{repository}:{name}", f"FROM {base}\n{lines}\n", files))
+        return f"{repository}:{name}"
 
     yield make
-    for name in reversed(names):
+    for name in sorted(names):
         docker_client.images.remove(name, force=True)
 
 

@@ -84,7 +84,8 @@ class Isolation:
         for name, value in settings.items():
             if name not in kinds:
                 raise PreflightFailed(f"there is no isolation setting {name!r}; there is {', '.join(kinds)}.")
-            is_flag, least = kinds[name] is bool, 0 if name in _OFF_AT_0 else 1
+            is_flag = kinds[name] is bool
+            least = 0 if is_flag or name in _OFF_AT_0 else 1
             if isinstance(value, bool) != is_flag or not isinstance(value, int | float) or not least <= value < inf:
                 wanted = "true or false" if is_flag else f"a number from {least}"
                 raise PreflightFailed(f"isolation setting {name} is {value!r}; it must be {wanted}.")

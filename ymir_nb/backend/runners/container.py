@@ -20,7 +20,7 @@ from ymir_nb.backend.errors import JobError, JobFailed
 from ymir_nb.backend.gpus import Gpu, check_seen
 from ymir_nb.backend.runners.base import ENGINE_STOPPED, GIB, KILLED, LOST, OUT_OF_MEMORY, Launch
 from ymir_nb.backend.runners.capped_log import CappedLog
-from ymir_nb.backend.runners.engine import connect, engine_errors
+from ymir_nb.backend.runners.engine import connect, engine_errors, takes_connections
 from ymir_nb.backend.runners.handing import container_user, let_in, take_back
 
 if TYPE_CHECKING:
@@ -46,6 +46,8 @@ class Container:
         Gets what it says.
     """
 
+    goes_on_alone = True
+
     def __init__(self, job_dir: Path, launch: Launch, token: str, log: CappedLog) -> None:
         self.job_dir = job_dir
         self.launch = launch
@@ -57,6 +59,7 @@ class Container:
         self.state = ""
         self.reachable = True
         self.listener: threading.Thread | None = None
+        self.follows = False
 
     def start(self, gpus: list[Gpu]) -> None:
         """Make and start it, and hold the GPUs that it sees against those it was given."""
@@ -101,6 +104,9 @@ class Container:
             if self.listener is not None:
                 self.listener.join(drain_seconds)
             with engine_errors():
+                if self.follows:  # the engine may end that before the last words
+                    self.log.restart()
+                    self._listen(container.logs(stream=True, follow=False)).join(drain_seconds)
                 container.remove(force=True, v=True)
             client = connect()
             if self.launch.isolation.image_user or not os.getuid():
@@ -186,6 +192,7 @@ class Container:
             return
         if self.listener is None or not (was_reachable or self.listener.is_alive()):
             self.log.restart()
+            self.follows = True
             with engine_errors():
                 self._listen(container.logs(stream=True, follow=True))
         state = container.attrs["State"]
@@ -195,12 +202,12 @@ class Container:
         self.code = int(state["ExitCode"])
         if state.get("OOMKilled") and self.code:
             self.reason = OUT_OF_MEMORY
-        elif self.code and not was_reachable:
+        elif self.code and not (was_reachable and takes_connections()):
             self.reason = ENGINE_STOPPED
         elif self.code == 137:
             self.reason = KILLED
 
-    def _listen(self, words: Iterable[bytes]) -> None:
+    def _listen(self, words: Iterable[bytes]) -> threading.Thread:
         """Write what it says to the log, in a thread that ends with it."""
 
         def listen() -> None:
@@ -210,6 +217,7 @@ class Container:
 
         self.listener = threading.Thread(target=listen, daemon=True)
         self.listener.start()
+        return self.listener
 
 
 def container_name(token: str) -> str:

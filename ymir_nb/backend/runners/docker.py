@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import signal
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ymir_nb.backend.errors import JobFailed, PreflightFailed
+from ymir_nb.backend.errors import JobError, JobFailed, PreflightFailed
 from ymir_nb.backend.gpus import check_available, inventory
 from ymir_nb.backend.runners.base import CANCELLED, LOST, Launch, RunState
 from ymir_nb.backend.runners.container import JOB_LABEL, JOBS_LABEL, container_name, find_container
@@ -22,7 +24,10 @@ from ymir_nb.backend.runners.engine import (
     has_gpus,
 )
 from ymir_nb.backend.runners.processes import is_alive, read_json, write_json
-from ymir_nb.backend.runners.supervisor import EXIT_FILE, RUN_FILE, spawn
+from ymir_nb.backend.runners.supervisor import CANCEL_SIGNAL, EXIT_FILE, RUN_FILE, spawn
+
+if TYPE_CHECKING:
+    import docker
 
 CANCEL_SECONDS = 7.0
 
@@ -40,9 +45,11 @@ class DockerRunner:
             start command, or the GPUs asked for cannot be had.
         """
         try:
-            client = connect()
+            self._preflight(connect(), launch)
         except EngineUnreachable as error:
             raise PreflightFailed(str(error)) from error
+
+    def _preflight(self, client: docker.DockerClient, launch: Launch) -> None:
         image = find_image(client, launch.image)
         if launch.digest and image.id != launch.digest:
             raise PreflightFailed(
@@ -70,6 +77,8 @@ class DockerRunner:
         job_dir = job_dir.resolve()
         for name in (RUN_FILE, EXIT_FILE):
             (job_dir / name).unlink(missing_ok=True)
+        with contextlib.suppress(JobError):  # what an engine that was stopped left behind
+            self.sweep(job_dir.parent)
         said = spawn(job_dir, launch, token=secrets.token_hex(8))
         if said:
             raise JobFailed(f"the container's supervisor could not be started: {said}")
@@ -107,7 +116,7 @@ class DockerRunner:
         if run is None or (job_dir / EXIT_FILE).exists():
             return
         if is_alive(run["supervisor"]):
-            os.kill(run["supervisor"]["pid"], signal.SIGTERM)
+            os.kill(run["supervisor"]["pid"], CANCEL_SIGNAL)
             deadline = time.monotonic() + CANCEL_SECONDS
             while time.monotonic() < deadline and not (job_dir / EXIT_FILE).exists():
                 time.sleep(0.05)

@@ -6,8 +6,11 @@ program that uses Docker. Any engine with its API will do.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from ymir_nb.backend.errors import JobError, PreflightFailed
@@ -16,6 +19,8 @@ if TYPE_CHECKING:
     import docker
 
 TIMEOUT_SECONDS = 60
+ADDRESS_VARIABLES = ("DOCKER_HOST", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH")
+INTERPRETERS = frozenset({"bash", "sh", "dash", "python"})
 START_IT = "Start it (`sudo systemctl start docker`, or Docker Desktop), or set DOCKER_HOST to one that runs"
 TOOLKIT = (
     "the engine cannot hand GPUs to a container. Install the NVIDIA Container Toolkit on its machine, or set "
@@ -39,10 +44,30 @@ def connect() -> docker.DockerClient:
     EngineUnreachable
         None answers, or this user may not talk to it.
     """
+    with engine_errors():
+        client = _client(os.getpid(), *(os.environ.get(name, "") for name in ADDRESS_VARIABLES))
+        client.ping()
+    return client
+
+
+def takes_connections() -> bool:
+    """Tell whether the engine takes a new connection; one that is being stopped serves only those it has."""
     import docker
 
-    with engine_errors():
-        return docker.from_env(timeout=TIMEOUT_SECONDS)  # asks for the engine's version
+    try:
+        with engine_errors():
+            docker.from_env(timeout=TIMEOUT_SECONDS).close()
+    except EngineUnreachable:
+        return False
+    return True
+
+
+@lru_cache(maxsize=4)
+def _client(*_where: object) -> docker.DockerClient:
+    """Make a client, one for each process and engine: each keeps its connections open."""
+    import docker
+
+    return docker.from_env(timeout=TIMEOUT_SECONDS)
 
 
 @contextmanager
@@ -96,7 +121,7 @@ def check_image(client: docker.DockerClient, image: Any, name: str, *, command: 
     Raises
     ------
     PreflightFailed
-        It is for other machines, or has nothing to start.
+        It is for other machines, has nothing to start, or not the file that it says it starts.
     """
     with engine_errors():
         own = _architecture(client.version().get("Arch", ""))
@@ -112,6 +137,12 @@ def check_image(client: docker.DockerClient, image: Any, name: str, *, command: 
             f"image {name!r} has no start command, so there is nothing to run. An executor image ends with "
             'CMD ["bash", "/usr/bin/start.sh"].'
         )
+    path = _start_file([*(settings.get("Entrypoint") or ()), *(settings.get("Cmd") or ())]) if command else ""
+    if path and not _has_file(client, str(image.id), path):
+        raise PreflightFailed(
+            f"image {name!r} starts {path}, and has no such file. Copy it there when the image is built: "
+            f"COPY start.sh {path}"
+        )
 
 
 def has_gpus(client: docker.DockerClient) -> bool:
@@ -120,6 +151,30 @@ def has_gpus(client: docker.DockerClient) -> bool:
         info = client.info()
     specs = [str(path) for path in info.get("CDISpecDirs") or ()]
     return "nvidia" in (info.get("Runtimes") or {}) or any("nvidia" in spec for spec in specs)
+
+
+def _start_file(command: list[str]) -> str:
+    """Name the file that a command starts, where it says so by its full path: a program, or an interpreter's script."""
+    words = [*command, ""]
+    if PurePosixPath(words[0]).name.rstrip("0123456789.") in INTERPRETERS:
+        words = words[1:]
+    return words[0] if words[0].startswith("/") else ""
+
+
+def _has_file(client: docker.DockerClient, image: str, path: str) -> bool:
+    """Tell whether an image has a file; a container is made of it for that, never started, and removed."""
+    import docker.errors
+
+    with engine_errors():
+        container = client.containers.create(image, [path], network_mode="none")
+        try:
+            container.get_archive(path)
+        except docker.errors.NotFound:
+            return False
+        else:
+            return True
+        finally:
+            container.remove(v=True, force=True)
 
 
 def _architecture(name: str) -> str:
@@ -137,6 +192,6 @@ def _words(text: str) -> str:
             "this user may not talk to the container engine. Join the group docker (`sudo usermod -aG docker $USER`, "
             "then log in again), or use a rootless engine."
         )
-    if any(sign in low for sign in ("connection", "no such file", "refused", "timed out", "closed", "aborted")):
+    if any(sign in low for sign in ("connect", "no such file", "refused", "timed out", "closed", "bind address")):
         return f"no container engine answers. {START_IT}. It said: {text[:200]}"
     return text[:500]

@@ -45,6 +45,7 @@ class LocalProcess:
         Gets what it says.
     """
 
+    goes_on_alone = False
     reachable = True
 
     def __init__(self, command: list[str], env: Mapping[str, str], cwd: str, token: str, log: CappedLog) -> None:

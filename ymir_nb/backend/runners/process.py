@@ -9,7 +9,6 @@ import hashlib
 import os
 import secrets
 import shutil
-import signal
 import tempfile
 import time
 from functools import partial
@@ -21,7 +20,7 @@ from ymir_nb.backend.errors import JobFailed, PreflightFailed
 from ymir_nb.backend.gpus import check_available, inventory
 from ymir_nb.backend.runners.base import CANCELLED, LOST, Launch, RunState
 from ymir_nb.backend.runners.processes import end_processes, is_alive, members, read_json, write_json
-from ymir_nb.backend.runners.supervisor import EXIT_FILE, RUN_FILE, spawn
+from ymir_nb.backend.runners.supervisor import CANCEL_SIGNAL, EXIT_FILE, RUN_FILE, spawn
 
 CANCEL_SECONDS = 7.0
 
@@ -130,7 +129,7 @@ class ProcessRunner:
             return
         pid = run["supervisor"]["pid"]
         if is_alive(run["supervisor"]):
-            os.kill(pid, signal.SIGTERM)
+            os.kill(pid, CANCEL_SIGNAL)
             deadline = time.monotonic() + CANCEL_SECONDS
             while time.monotonic() < deadline:
                 if (job_dir / EXIT_FILE).exists():

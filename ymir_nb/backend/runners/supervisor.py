@@ -3,7 +3,7 @@
 It is run as a module (``python -m ymir_nb.backend.runners.supervisor``, the order as JSON on standard
 input) and detaches itself, so that it outlives a kernel. It waits for GPUs, starts the executor, writes
 its output to the log up to a size, ends it when it is past its time or its room or when told to by
-SIGTERM, and writes ``exit.json``. A local program dies with it; a container goes on without it, and
+`CANCEL_SIGNAL`, and writes ``exit.json``. A local program dies with it; a container goes on without it, and
 whoever looks next starts another supervisor, which takes it over.
 """
 
@@ -31,6 +31,7 @@ from ymir_nb.backend.runners.processes import is_of_this_boot, myself, read_json
 
 RUN_FILE, EXIT_FILE, OWN_LOG, LOCK_FILE = "run.json", "exit.json", "supervisor.log", ".supervisor.lock"
 LOG_NAME = "ymir-executor-out.log"
+CANCEL_SIGNAL = signal.SIGUSR1
 GRACE_SECONDS = 3.0
 MEASURE_SECONDS = 1.0
 QUEUE_SECONDS = 0.5
@@ -40,6 +41,8 @@ PUMP_SECONDS = 0.2
 class Charge(Protocol):
     """One executor in the care of a supervisor: a local process or a container."""
 
+    goes_on_alone: bool
+    """Whether it outlives its supervisor."""
     code: int | None
     """Exit code, once it has ended."""
     reason: str
@@ -89,13 +92,15 @@ class Supervisor:
         self.charge = _charge(self)
         self.queue = GpuQueue() if self.launch.n_gpus else None
         self.gpus: list[Gpu] = []
-        self.cancelled = False
+        self.asked = ""
         self.begin = self.former["started"] if self.former else time.time()
         self.measured = time.monotonic()
 
     def run(self, started: Callable[[], None]) -> None:
         """Wait for GPUs, start, watch, end; `started` is called once it runs, is queued, or has failed to start."""
-        signal.signal(signal.SIGTERM, self._on_cancel)
+        signal.signal(CANCEL_SIGNAL, lambda *_: self._ask(CANCELLED))
+        if not self.charge.goes_on_alone:  # a machine that is shut down says so
+            signal.signal(signal.SIGTERM, lambda *_: self._ask(LOST))
         doing = "started"
         try:
             reason = self._begin(started)
@@ -109,8 +114,8 @@ class Supervisor:
             self._finish(reason)
             started()
 
-    def _on_cancel(self, _number: int, _frame: object) -> None:
-        self.cancelled = True
+    def _ask(self, reason: str) -> None:
+        self.asked = self.asked or reason
 
     def _begin(self, started: Callable[[], None]) -> str:
         """Start or adopt the executor; a reason when it is over before it began."""
@@ -142,8 +147,8 @@ class Supervisor:
             self._record("queued")
             started()
             time.sleep(QUEUE_SECONDS)
-            if self.cancelled:
-                return CANCELLED
+            if self.asked:
+                return self.asked
         self.gpus = taken
         return ""
 
@@ -170,8 +175,8 @@ class Supervisor:
 
     def _over(self, limits: Isolation) -> str:
         """Say why it must end now."""
-        if self.cancelled:
-            return CANCELLED
+        if self.asked:
+            return self.asked
         if limits.seconds and time.time() - self.begin > limits.seconds:
             return f"time limit of {limits.seconds:g} s"
         return self._over_quota(limits)
