@@ -16,7 +16,7 @@ from ymir_nb.backend.dataset import Dataset
 from ymir_nb.backend.errors import ProjectError
 from ymir_nb.backend.inference import run_inference
 from ymir_nb.backend.jobs import Watch
-from ymir_nb.backend.strategies import STRATEGIES, select
+from ymir_nb.backend.strategies import STRATEGIES, Evidence, select
 from ymir_nb.backend.workspace import Workspace
 
 BOARD = "leaderboard.parquet"
@@ -104,7 +104,7 @@ def mine(
     if done.scores is not None:
         scored = done.scores.assign(why="scored by the executor")
     else:
-        scored = STRATEGIES[strategy](images, done.predictions.annotations, seed=seed)
+        scored = STRATEGIES[strategy](Evidence(images, done.predictions.annotations, k=k, seed=seed))
     board = select(scored, len(scored))
     source = workspace.dataset(pool)
     chosen = ops.take(source, board["image"][:k])
