@@ -65,28 +65,32 @@ def comparable(truth: Dataset, predictions: Dataset, *, kind: Kind = "boxes") ->
         The truth holds scores, a prediction has none, the predictions were made on none of the
         labelled images, or a mask is asked for and cannot be read.
     """
-    listed = truth.images[truth.images["labelled"]].sort_values("image")
-    images = listed["image"]
+    if kind not in get_args(Kind):
+        raise InvalidTable(f"kind {kind!r} cannot be compared. Choose one of {', '.join(map(repr, get_args(Kind)))}.")
+    if kind == "masks":
+        return comparable_masks(truth, predictions)[0]
+    images = _labelled(truth)["image"]
     _check(truth, predictions, images)
     objects = to_boxes(truth.annotations, images=images, labels=truth.labels, weight="crowd")
     detections = to_boxes(predictions.annotations, images=images, labels=truth.labels, weight="score")
-    sides = Comparable(truth.labels, len(images), objects, detections, box_overlap)
-    if kind == "boxes":
-        return sides
-    if kind not in get_args(Kind):
-        raise InvalidTable(f"kind {kind!r} cannot be compared. Choose one of {', '.join(map(repr, get_args(Kind)))}.")
-    width, height = (listed[name].to_numpy().astype(np.int64) for name in ("width", "height"))
-    found = _masks("predictions", predictions.annotations, detections, width, height)
-    return replace(
-        sides,
-        detections=replace(detections, area=found.area_px.astype(np.float64)),
-        overlap=MaskOverlap(
-            _masks("truth", truth.annotations, objects, width, height),
-            found,
-            _places(objects.source, truth.n_boxes),
-            _places(detections.source, predictions.n_boxes),
-        ),
-    )
+    return Comparable(truth.labels, len(images), objects, detections, box_overlap)
+
+
+def comparable_masks(truth: Dataset, predictions: Dataset) -> tuple[Comparable, Runs, Runs]:
+    """Pick what can be compared, with the masks of objects and detections, in the same order.
+
+    Raises
+    ------
+    InvalidTable
+        As `comparable`.
+    """
+    sides = comparable(truth, predictions)
+    size = {name: _labelled(truth)[name].to_numpy().astype(np.int64) for name in ("width", "height")}
+    real = _masks("truth", truth.annotations, sides.objects, **size)
+    found = _masks("predictions", predictions.annotations, sides.detections, **size)
+    at = (_places(sides.objects.source, truth.n_boxes), _places(sides.detections.source, predictions.n_boxes))
+    detections = replace(sides.detections, area=found.area_px.astype(np.float64))
+    return replace(sides, detections=detections, overlap=MaskOverlap(real, found, *at)), real, found
 
 
 def to_boxes(annotations: pd.DataFrame, *, images: pd.Series, labels: tuple[str, ...], weight: str) -> Boxes:
@@ -138,7 +142,12 @@ def places(values: pd.Series, known: pd.Series) -> Places:
     return np.asarray(found.fill_null(-1) if found.null_count else found)
 
 
-def _masks(name: str, annotations: pd.DataFrame, boxes: Boxes, width: Ints, height: Ints) -> Runs:
+def _labelled(truth: Dataset) -> pd.DataFrame:
+    """Give the images that count, sorted."""
+    return truth.images[truth.images["labelled"]].sort_values("image")
+
+
+def _masks(name: str, annotations: pd.DataFrame, boxes: Boxes, *, width: Ints, height: Ints) -> Runs:
     """Read the masks of the rows that were picked."""
     texts = annotations["segmentation"].iloc[boxes.source].tolist()
     return read(texts, width=width[boxes.image], height=height[boxes.image], name=name, rows=boxes.source)
