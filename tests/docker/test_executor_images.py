@@ -124,9 +124,8 @@ def test_an_image_is_pinned_and_its_manual_read_without_running_it(book, probe, 
         "start": b"",
     }
     name = probe(f"COPY img-man /img-man\nCOPY start /start\n{START}", files)
-    before = {container.id for container in docker_client.containers.list(all=True)}
     executor = book.add("mine", name)
-    assert {container.id for container in docker_client.containers.list(all=True)} <= before
+    assert docker_client.containers.list(all=True, filters={"ancestor": name}) == []
     assert (executor.image, executor.digest) == (name, docker_client.images.get(name).id)
     assert executor.parameters("training").iloc[0].tolist() == ["epochs", "number", 3, "rounds over the images"]
     assert (executor.manual.livecode, executor.manual.readme) == (True, "# What it is for")
@@ -276,7 +275,7 @@ def test_the_reference_image_trains_infers_and_mines_in_a_container(book, worksp
 
     executor = build_executor(book, registered, base=torch_base)
     assert list(executor.templates) == ["training", "mining", "infer"]
-    ym.draw_sandbox(tmp_path / "drawn", train=8, val=4, test=0)
+    ym.draw_sandbox(tmp_path / "drawn", n_images=12, splits={"train": 8, "val": 4})
     truth = ym.import_dataset(workspace, "truth", tmp_path / "drawn", unknown_labels="add")
     for split in ("train", "val"):
         workspace.save(ops.filter(truth, split=split), split, operation="filter", parents=["truth"])
