@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from ymir_nb.commands import data, executors, jobs, models, rounds, work
+from ymir_nb.commands import data, diagnosis, executors, jobs, models, rounds, work
 
 COMMANDS: dict[str, Any] = {
     **data.COMMANDS,
     **work.COMMANDS,
+    **diagnosis.COMMANDS,
     **models.COMMANDS,
     **executors.COMMANDS,
     **jobs.COMMANDS,
