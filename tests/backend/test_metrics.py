@@ -19,7 +19,9 @@ from pycocotools.cocoeval import COCOeval
 from ymir_nb.backend.boxes import from_xywh, to_xywh
 from ymir_nb.backend.dataset import Dataset
 from ymir_nb.backend.errors import InvalidTable, LabelNotFound
+from ymir_nb.backend.iou_sweep import sweep
 from ymir_nb.backend.metrics import evaluate
+from ymir_nb.backend.ordering import by_falling_score, stable_order
 from ymir_nb.backend.precision import RECALLS
 
 CORNERS = ["x1", "y1", "x2", "y2"]
@@ -47,7 +49,7 @@ def dataset(names, boxes, *, labels=("dog",)):
     return Dataset.of([image(name) for name in names], boxes, labels=labels)
 
 
-def coco_evaluation(truth, predictions):
+def coco_evaluation(truth, predictions, *, ious=None, limits=None):
     """Run pycocotools on the labelled images of the same tables."""
     images = truth.images.loc[truth.images["labelled"], "image"].tolist()
     image_id = {name: i for i, name in enumerate(images, start=1)}
@@ -84,9 +86,12 @@ def coco_evaluation(truth, predictions):
             results.dataset = coco.dataset | {"annotations": []}
             results.createIndex()
         evaluation = COCOeval(coco, results, "bbox")
+        evaluation.params.iouThrs = evaluation.params.iouThrs if ious is None else np.array(ious)
+        evaluation.params.maxDets = limits or evaluation.params.maxDets
         evaluation.evaluate()
         evaluation.accumulate()
-        evaluation.summarize()
+        if ious is None:
+            evaluation.summarize()
     return evaluation
 
 
@@ -359,7 +364,9 @@ def test_truth_and_predictions_in_the_wrong_order_are_refused():
 def test_case_20_scores_that_are_no_numbers_are_refused(score):
     name = "a" * 32
     found = dataset([name], [box(name, score=0.5), box(name, score=score)])
-    with pytest.raises(InvalidTable, match="1 of their 2 objects have no finite score"):
+    with pytest.raises(
+        InvalidTable, match=r"1 of their 2 objects have no finite score, the first is row 1 \('dog' on image aaaa"
+    ):
         evaluate(dataset([name], [box(name)]), found)
 
 
@@ -375,6 +382,120 @@ def test_the_curve_falls_from_the_surest_detection_to_the_last():
     assert curve["score"].is_monotonic_decreasing
     assert curve["recall"].is_monotonic_increasing
     assert curve["recall"].iloc[-1] <= 1
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_who_found_whom_is_what_pycocotools_matched(seed):
+    truth, predictions = random_pair(seed, n_found=300)
+    theirs = coco_evaluation(truth, predictions)
+    found = evaluate(truth, predictions).finds(0.6).set_index("row")
+    seen = 0
+    for entry in filter(None, theirs.evalImgs):
+        if entry["aRng"] == theirs.params.areaRng[0]:
+            for i, place in enumerate(entry["dtIds"]):
+                ours = found.loc[place - 1]
+                assert ours["truth_row"] + 1 == entry["dtMatches"][2, i]
+                assert (ours["outcome"] == "ignored") == entry["dtIgnore"][2, i]
+                assert (ours["outcome"] == "right") == (entry["dtMatches"][2, i] > 0 and not entry["dtIgnore"][2, i])
+                assert (ours["iou"] >= 0.6) == (ours["truth_row"] >= 0)
+                seen += 1
+    assert seen == len(found) > 100
+    assert set(found["outcome"]) == {"right", "wrong", "ignored"}
+
+
+IOUS = [0.05, *np.linspace(0.1, 0.9, 17).round(2), 0.999, 1.0]
+
+
+def test_ap_and_recall_at_many_thresholds_equal_pycocotools():
+    truth, predictions = random_pair(2)
+    theirs = coco_evaluation(truth, predictions, ious=IOUS)
+    table = sweep(truth, predictions, ious=IOUS[::-1])
+    assert table.columns.tolist() == ["label", "iou", "ap", "recall"]
+    for k, label in enumerate(["a", "b", "c"]):
+        rows = table[table["label"] == label]
+        assert rows["iou"].tolist() == IOUS
+        precision, recall = theirs.eval["precision"][:, :, k, 0, 2].mean(axis=1), theirs.eval["recall"][:, k, 0, 2]
+        np.testing.assert_allclose(rows["ap"], precision, rtol=0, atol=1e-9)
+        np.testing.assert_allclose(rows["recall"], recall, rtol=0, atol=1e-9)
+    by_iou = table[table["label"] != ""].groupby("iou")["ap"].mean()
+    np.testing.assert_allclose(table[table["label"] == ""]["ap"], by_iou, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("n", [1, 7, 300])
+def test_other_limits_and_thresholds_equal_pycocotools(n):
+    truth, predictions = random_pair(3, n_images=2, n_labels=1, n_found=500)
+    ious = [0.3, 0.5, 0.8]
+    theirs = coco_evaluation(truth, predictions, ious=ious, limits=[1, min(n, 10), n])
+    ours = evaluate(truth, predictions, ious=ious, max_detections=n)
+    assert ours.ap == pytest.approx(theirs.eval["precision"][:, :, 0, 0, 2].mean(), abs=1e-9)
+    assert ours.ap50 == pytest.approx(theirs.eval["precision"][1, :, 0, 0, 2].mean(), abs=1e-9)
+    assert ours.ar_100 == pytest.approx(theirs.eval["recall"][:, 0, 0, 2].mean(), abs=1e-9)
+    assert ours.ar_10 == pytest.approx(theirs.eval["recall"][:, 0, 0, 1].mean(), abs=1e-9)
+    assert math.isnan(ours.ap75)
+    assert len(ours.finds(0.3)) <= 2 * n
+    with pytest.raises(InvalidTable, match=r"evaluated were 0\.3, 0\.5, 0\.8"):
+        ours.pr_curve("a", 0.75)
+
+
+@pytest.mark.parametrize(
+    "ious", [[], [0.0, 0.5], [0.5, 1.1], [0.5, 0.5], [0.9, 0.5], [math.nan], np.linspace(0.1, 1, 16)]
+)
+def test_thresholds_that_cannot_be_matched_are_refused(ious):
+    with pytest.raises(InvalidTable, match="1 to 15 rising numbers"):
+        evaluate(*random_pair(0), ious=ious)
+
+
+def test_no_detection_at_all_cannot_count():
+    with pytest.raises(InvalidTable, match="at least 1"):
+        evaluate(*random_pair(0), max_detections=0)
+
+
+def test_cells_far_apart_are_evaluated_like_close_ones(monkeypatch):
+    truth, predictions = random_pair(8)
+    whole = evaluate(truth, predictions)
+    names = [f"{i:032x}" for i in range(9000)]
+    labels = (*"abc", *(f"label{i}" for i in range(300)))
+    wide = [
+        dataclasses.replace(value, images=dataset(names, []).images, labels=labels) for value in (truth, predictions)
+    ]
+    result = evaluate(*wide)
+    assert (result.ap, result.ar_small, result.n_images) == (whole.ap, whole.ar_small, 9000)
+
+
+def test_more_scores_than_sixteen_bits_can_count_keep_their_order():
+    rng = np.random.default_rng(0)
+    values = rng.integers(0, 200_000, 300_000)
+    assert (stable_order(values) == np.argsort(values, kind="stable")).all()
+    scores = rng.integers(0, 1000, 300_000) / 1000
+    assert (by_falling_score(scores) == np.argsort(-scores, kind="stable")).all()
+
+
+def test_case_20_boxes_of_size_zero_find_nothing_and_are_not_found():
+    name = "a" * 32
+    truth = dataset([name], [box(name), box(name, 50, 50, 50, 60), box(name, 70, 70, 70, 70)])
+    found = [box(name, score=0.9), box(name, 50, 50, 50, 60, score=0.8), box(name, 70, 70, 70, 70, score=0.7)]
+    result = assert_equals_pycocotools(truth, dataset([name], found))
+    assert result.finds()["outcome"].tolist() == ["right", "wrong", "wrong"]
+
+
+def test_one_image_with_one_label_and_one_box_is_enough():
+    name = "a" * 32
+    result = assert_equals_pycocotools(
+        dataset([name], [box(name)]), dataset([name], [box(name, 0, 0, 10, 6, score=0.1)])
+    )
+    assert (result.ap50, result.ap75) == (pytest.approx(1.0), 0.0)
+
+
+def test_case_52_of_equal_scores_the_first_in_the_table_finds_the_object():
+    name = "a" * 32
+    truth = dataset([name], [box(name)])
+    found = dataset([name], [box(name, 1, 0, 11, 10, score=0.5), box(name, 0, 0, 10, 10, score=0.5)])
+    result = assert_equals_pycocotools(truth, found)
+    again = dataset([name], found.annotations.iloc[::-1])
+    assert (
+        result.finds()["outcome"].tolist() == ["right", "wrong"] == evaluate(truth, again).finds()["outcome"].tolist()
+    )
+    assert found.annotations.loc[result.finds()["row"][0], "x1"] == 0
 
 
 def test_a_curve_that_was_not_evaluated_is_refused_with_what_there_is():

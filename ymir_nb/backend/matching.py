@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
+import pandas as pd
 
 from ymir_nb.backend.assignment import Assignment, assign
 from ymir_nb.backend.errors import InvalidTable
@@ -182,6 +183,36 @@ def bits(outcomes: Ints, *, n_thresholds: int = len(THRESHOLDS)) -> Bools:
     at = np.arange(len(SIZES) * n_thresholds, dtype=np.int64)
     spread: Bools = (outcomes[None, :] >> at[:, None]) & 1 != 0
     return spread.reshape(len(SIZES), n_thresholds, len(outcomes))
+
+
+def finds(matches: Matches, step: int) -> pd.DataFrame:
+    """Tell what every detection found at one threshold, among objects of all sizes.
+
+    Parameters
+    ----------
+    matches : Matches
+        From `match`.
+    step : int
+        Position of the threshold in `matches.thresholds`.
+
+    Returns
+    -------
+    DataFrame
+        Columns row (of the predictions' annotations, rising), outcome (right, wrong, or ignored:
+        on a crowd, or inverted), truth_row (of the truth's annotations; -1 where it found nothing), iou (with
+        what it found, else NaN); a row a detection that counts.
+    """
+    took = np.flatnonzero((matches.pair_bits >> step) & 1)
+    row, other = matches.pair_row[took], matches.pair_object[took]
+    n = len(matches.source)
+    truth_row, iou = np.full(n, -1, dtype=np.int64), np.full(n, np.nan)
+    truth_row[row], iou[row] = matches.truth.source[other], matches.pair_iou[took]
+    outcome = np.where(matches.inside[0], "wrong", "ignored")
+    outcome[row] = np.where(matches.counted[0, other], "right", "ignored")
+    order = np.argsort(matches.source)
+    frame = pd.DataFrame({"row": matches.source, "truth_row": truth_row, "iou": iou}).iloc[order]
+    frame.insert(1, "outcome", pd.Series(outcome[order], dtype="str", index=frame.index))
+    return frame.reset_index(drop=True)
 
 
 def _checked(thresholds: Floats, limits: tuple[int, int, int]) -> Floats:

@@ -18,7 +18,7 @@ import pandas as pd
 from ymir_nb.backend.comparable import Kind, comparable
 from ymir_nb.backend.dataset import Dataset
 from ymir_nb.backend.errors import InvalidTable, LabelNotFound
-from ymir_nb.backend.matching import MAX_DETECTIONS, SIZES, THRESHOLDS, Matches, match
+from ymir_nb.backend.matching import MAX_DETECTIONS, SIZES, THRESHOLDS, Matches, finds, match
 from ymir_nb.backend.overlaps import Floats
 from ymir_nb.backend.precision import averages, curve, mean_there
 
@@ -110,11 +110,35 @@ class Evaluation:
         if label not in labels:
             known = ", ".join(map(repr, labels)) or "none"
             raise LabelNotFound(f"label {label!r} was not evaluated; evaluated were {known}. Choose one of these.")
-        step = _step(self._matches.thresholds, iou)
-        if step is None:
-            known = ", ".join(f"{value:g}" for value in self._matches.thresholds)
-            raise InvalidTable(f"IoU {iou} was not evaluated; evaluated were {known}. Choose one of these: iou=...")
-        return curve(self._matches, labels.index(label), step)
+        return curve(self._matches, labels.index(label), self._evaluated(iou))
+
+    def finds(self, iou: float = 0.5) -> pd.DataFrame:
+        """Tell what every detection found.
+
+        Parameters
+        ----------
+        iou : float
+            One of the thresholds that were evaluated.
+
+        Returns
+        -------
+        DataFrame
+            Columns row (of the predictions' annotations, rising), outcome (right, wrong, or ignored:
+            on a crowd, or inverted), truth_row (of the truth's annotations; -1 where it found nothing), iou (with
+            what it found, else NaN). A row a detection that counts: those on other images, of other
+            labels, or too many of a label on one image are left out.
+
+        Raises
+        ------
+        InvalidTable
+            `iou` was not evaluated.
+
+        Examples
+        --------
+        >>> evaluate(Dataset.of(labels=["dog"]), Dataset.of()).finds().columns.tolist()
+        ['row', 'outcome', 'truth_row', 'iou']
+        """
+        return finds(self._matches, self._evaluated(iou))
 
     def to_frame(self) -> pd.DataFrame:
         """List the twelve numbers: columns metric, value, meaning."""
@@ -140,6 +164,14 @@ class Evaluation:
             "ap": _or_none(self.ap),
             "per_label": {label: {"ap50": _or_none(ap50), "ap": _or_none(ap)} for label, ap50, ap in per_label},
         }
+
+    def _evaluated(self, iou: float) -> int:
+        """Find a threshold among those that were evaluated."""
+        step = _step(self._matches.thresholds, iou)
+        if step is None:
+            known = ", ".join(f"{value:g}" for value in self._matches.thresholds)
+            raise InvalidTable(f"IoU {iou} was not evaluated; evaluated were {known}. Choose one of these: iou=...")
+        return step
 
     def __repr__(self) -> str:
         """Say in one line what matters."""
