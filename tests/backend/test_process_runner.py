@@ -13,6 +13,7 @@ from rigs import Rig, alive, until
 from ymir_nb.backend.errors import PreflightFailed
 from ymir_nb.backend.failures import explain
 from ymir_nb.backend.runners import RUNNERS, Launch, process, processes
+from ymir_nb.backend.runners.base import LOST
 
 RUNNER = RUNNERS["process"]
 
@@ -117,3 +118,11 @@ def test_a_later_process_with_the_same_id_is_not_taken_for_the_job(rig):
     assert rig.poll().phase == "running"
     assert processes.identity(own) == processes.identity(own) != ""
     assert processes.identity(2**22 + 5) == ""
+
+
+def test_case_45_a_machine_that_is_shut_down_interrupts_a_job_and_does_not_cancel_it(rig):
+    rig.start("print('up', flush=True); time.sleep(600)")
+    rig.says("up")
+    os.kill(rig.supervisor(), signal.SIGTERM)
+    assert rig.ended().reason == LOST
+    assert rig.left_over() == []

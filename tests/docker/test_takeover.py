@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -17,9 +18,9 @@ from ymir_nb.backend.runners.container import JOB_LABEL, JOBS_LABEL, container_n
 SPEAKS = "print('one', flush=True); time.sleep({}); print('two', flush=True)"
 
 
-def kill_supervisor(rig: Rig) -> int:
+def kill_supervisor(rig: Rig, number: int = signal.SIGKILL) -> int:
     pid = rig.supervisor()
-    os.kill(pid, 9)
+    os.kill(pid, number)
     until(lambda: not alive(pid))
     return pid
 
@@ -36,10 +37,11 @@ def forget_the_boot(rig: Rig) -> None:
     path.write_text(json.dumps(run))
 
 
-def test_case_45_a_container_whose_supervisor_is_killed_goes_on_and_its_log_is_complete(rig):
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_case_45_a_container_whose_supervisor_is_killed_goes_on_and_its_log_is_complete(rig, number):
     rig.start(SPEAKS.format(1.5))
     rig.says("one")
-    first = kill_supervisor(rig)
+    first = kill_supervisor(rig, number)
     assert rig.poll().phase == "running"
     assert rig.supervisor() != first
     state = rig.ended()
