@@ -261,6 +261,12 @@ def test_confusion_counts_what_was_taken_for_what_and_names_the_boxes():
         confusion.cell("zebra", None)
 
 
+def test_predictions_on_a_crowd_of_their_label_are_in_no_cell():
+    truth = dataset([A], [box(A, 0, 0, 100, 100, crowd=True)])
+    found = dataset([A], [box(A, 5, 5, 15, 15, score=0.9), box(A, 5, 5, 15, 15, label="cat", score=0.9)])
+    assert confuse(truth, found).matrix.tolist() == [[0, 0, 0], [0, 0, 0], [0, 1, 0]]
+
+
 def test_of_equal_overlaps_a_prediction_takes_the_object_of_its_label():
     truth = [box(A, label="cat"), box(A, label="dog")]
     for label in ("cat", "dog"):
@@ -276,7 +282,7 @@ def evaluation_of(scores_and_hits, n_truth):
         found.append(
             box(A, 20 * at, 0, 20 * at + 10, 10, score=score)
             if hit
-            else box(A, 0, 50 + 20 * i, 9, 60 + 20 * i, score=score)
+            else box(A, 500, 50 + 20 * i, 509, 60 + 20 * i, score=score)
         )
         at += hit
     return evaluate(dataset([A], truth), dataset([A], found))
