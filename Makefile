@@ -7,10 +7,10 @@ EXECUTOR ?=
 DEMO ?= demo$(if $(EXECUTOR),-$(EXECUTOR))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lab check bench clean
+.PHONY: help demo test lab check bench bench-eval bench-mining clean
 
 help: ## list the commands
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
 
 demo: $(VENV)/.demo ## run the whole loop headless into demo/; DATA=path/to/voc, EXECUTOR=docker
 ifeq ($(EXECUTOR),docker)
@@ -33,7 +33,13 @@ check: $(VENV)/.test ## lint and check types
 	$(BIN)/mypy
 
 bench: $(VENV)/.test ## print the ratios of the benchmarks
-	for script in benchmarks/*.py; do $(BIN)/python $$script; done
+	for script in $(filter-out benchmarks/mining.py,$(wildcard benchmarks/*.py)); do $(BIN)/python $$script; done
+
+bench-eval: $(VENV)/.test ## evaluation beside pycocotools and faster-coco-eval
+	$(BIN)/python benchmarks/evaluation.py
+
+bench-mining: $(VENV)/.test ## mining strategies against random: hours, and it goes on where it stopped; ONLY=rare, SEEDS=1,2
+	$(BIN)/python benchmarks/mining.py $(if $(ONLY),--only $(ONLY)) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(STRATEGIES),--strategies $(STRATEGIES))
 
 clean: ## remove the environment and the demo
 	rm -rf $(VENV) $(DEMO)

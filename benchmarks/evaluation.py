@@ -1,6 +1,8 @@
-"""Box evaluation beside pycocotools, in one process: ``python benchmarks/evaluation.py --images 500``.
+"""Box evaluation beside pycocotools and faster-coco-eval: ``make bench-eval``.
 
-Both start from loaded tables: pycocotools from its own lists of dicts, ymir-nb from a `Dataset`.
+Every measurement is a process of its own, one after the other, on the same drawn boxes. The peers start from JSON
+files and their own lists of dicts, ymir-nb from Parquet tables. Printed are medians: of the evaluation alone, from
+loaded tables, and of the whole process with its imports and its reading. Then ymir-nb alone, with more images.
 """
 
 from __future__ import annotations
@@ -9,28 +11,115 @@ import argparse
 import contextlib
 import hashlib
 import io
+import json
+import platform
+import resource
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
+import orjson
 import pandas as pd
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
 
+from ymir_nb.backend import tables
 from ymir_nb.backend.boxes import to_xywh
 from ymir_nb.backend.dataset import Dataset
-from ymir_nb.backend.metrics import Evaluation, evaluate
+from ymir_nb.backend.metrics import evaluate
 
 CORNERS = ["x1", "y1", "x2", "y2"]
+MOST_MB = 2048
+Runs = list[dict[str, Any]]
 
 
-def draw(*, n_images: int, n_labels: int, seed: int) -> tuple[Dataset, Dataset]:
-    """Draw truth (7.2 boxes an image) and predictions (100 an image, a third of them near a true box)."""
-    rng = np.random.default_rng(seed)
-    names = sorted(hashlib.md5(str(i).encode(), usedforsecurity=False).hexdigest() for i in range(n_images))
-    labels = [f"label{i:02d}" for i in range(n_labels)]
-    n_truth, n_found = round(7.2 * n_images), 100 * n_images
+def main() -> None:
+    """Run everything in processes of its own and print the tables; with a role, be one of these processes."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--images", type=int, default=5000, help="images; 7.2 objects and 100 detections on each")
+    parser.add_argument("--labels", type=int, default=80, help="labels")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the drawn boxes")
+    parser.add_argument("--times", type=int, default=10, help="so many times the images for ymir-nb alone; 1: not that")
+    parser.add_argument("--role", choices=ROLES, help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.role:
+        print(json.dumps(ROLES[options.role](options)))
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        options.folder = Path(folder)
+        compare(options)
+
+
+def compare(options: argparse.Namespace) -> None:
+    """Measure all engines on few images, ymir-nb on many."""
+    drawn = measure("draw", options)
+    print(f"{options.images} images, {options.labels} labels, {drawn['objects']} objects, {drawn['found']} detections")
+    print(f"Python {platform.python_version()}, numpy {np.__version__}, {platform.machine()}; seconds are medians")
+    first = [measure("first", options) for _ in range(3)]
+    peers = {"pycocotools": [measure("pycocotools", options)]}
+    first += [measure("first", options) for _ in range(2)]
+    peers["faster-coco-eval"] = [measure("faster", options) for _ in range(3)]
+    warm = [measure("warm", options) for _ in range(3)]
+    print_ratios(peers, first, warm)
+    if options.times > 1:
+        many = argparse.Namespace(**vars(options) | {"images": options.images * options.times})
+        measure("draw", many)
+        print_growth(options.times, warm, [measure("warm", many)])
+
+
+def measure(role: str, options: argparse.Namespace) -> dict[str, Any]:
+    """Run one process; give what it says, and the seconds of all of it."""
+    named = {"role": role, "folder": options.folder, "images": options.images}
+    named |= {"labels": options.labels, "seed": options.seed}
+    command = [sys.executable, __file__, *(f"--{name}={value}" for name, value in named.items())]
+    begin = time.perf_counter()
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(done.stdout) | {"process": time.perf_counter() - begin}
+
+
+def print_ratios(peers: dict[str, Runs], first: Runs, warm: Runs) -> None:
+    """Print seconds, memory, and how many times faster ymir-nb is, beside the bars that it has to clear."""
+    print(f"\n{'':24}{'evaluation s':>13}{'process s':>11}{'peak MB':>9}")
+    for name, runs in {**peers, "ymir-nb, first call": first, "ymir-nb, warm": warm}.items():
+        process = "" if runs is warm else f"{of(runs, 'process'):.2f}"
+        print(f"{name:24}{of(runs, 'seconds'):13.3f}{process:>11}{of(runs, 'peak_mb'):9.0f}")
+    slow, fast = peers["pycocotools"], peers["faster-coco-eval"]
+    print(f"\n{'times faster':48}{'is':>5}{'bar':>6}")
+    for text, ratio, bar in (
+        ("first call, than pycocotools", of(slow, "seconds") / of(first, "seconds"), 60),
+        ("warm, than pycocotools", of(slow, "seconds") / of(warm, "seconds"), 150),
+        ("warm, than faster-coco-eval", of(fast, "seconds") / of(warm, "seconds"), 20),
+        ("process reading Parquet, than pycocotools", of(slow, "process") / of(first, "process"), 15),
+    ):
+        print(f"{text:48}{ratio:4.0f}x{bar:5}x{'' if ratio >= bar else '  MISSED'}")
+    difference = np.abs(np.subtract(first[0]["numbers"], slow[0]["numbers"])).max()
+    print(f"largest difference of the twelve numbers from pycocotools: {difference:.1e}")
+
+
+def print_growth(times: int, few: Runs, many: Runs) -> None:
+    """Print what more images cost."""
+    growth, bar, peak_mb = of(many, "seconds") / of(few, "seconds"), 1.2 * times, of(many, "peak_mb")
+    print(f"\n{times} times the images: {of(many, 'seconds'):.2f} s, {peak_mb:.0f} MB with tables and imports")
+    print(f"{growth:.1f} times the seconds (bar {bar:.0f}){'' if growth <= bar else '  MISSED'}")
+    print(f"{peak_mb:.0f} MB (bar {MOST_MB}){'' if peak_mb <= MOST_MB else '  MISSED'}")
+
+
+def of(runs: Runs, name: str) -> float:
+    """Median of what several processes said."""
+    return median(run[name] for run in runs)
+
+
+def draw(options: argparse.Namespace) -> dict[str, Any]:
+    """Draw truth (7.2 boxes an image) and predictions (100 an image, a third near a true box) and write both forms."""
+    rng = np.random.default_rng(options.seed)
+    names = sorted(hashlib.md5(str(i).encode(), usedforsecurity=False).hexdigest() for i in range(options.images))
+    labels = [f"label{i:02d}" for i in range(options.labels)]
+    n_truth, n_found = round(7.2 * options.images), 100 * options.images
     truth = pd.DataFrame({"image": rng.choice(names, n_truth), "label": rng.choice(labels, n_truth)})
     corner, side = rng.uniform(0, 400, (n_truth, 2)), rng.uniform(8, 240, (n_truth, 2))
     truth[CORNERS] = np.hstack([corner, corner + side])
@@ -45,16 +134,26 @@ def draw(*, n_images: int, n_labels: int, seed: int) -> tuple[Dataset, Dataset]:
     images = pd.DataFrame(
         {"image": names, "file": names, "format": "PNG", "mode": "RGB", "width": 640, "height": 640, "n_bytes": 1}
     )
-    return (
-        Dataset.of(images.assign(labelled=True), truth, labels=labels),
-        Dataset.of(images, found, labels=labels),
+    images = tables.images_frame(images.assign(labelled=True))
+    truth, found = tables.annotations_frame(truth), tables.annotations_frame(found)
+    write = (
+        ("images", images, tables.IMAGES),
+        ("truth", truth, tables.ANNOTATIONS),
+        ("found", found, tables.ANNOTATIONS),
     )
+    for name, frame, schema in write:
+        path(options, f"{name}.parquet").write_bytes(tables.to_parquet_bytes(frame, schema))
+    if options.images <= 20_000:  # the peers take part
+        write_json(options, names, labels, truth, found)
+    return {"objects": len(truth), "found": len(found)}
 
 
-def to_coco(truth: Dataset, predictions: Dataset) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Write both as the dicts that pycocotools reads."""
-    image_id = {image: i for i, image in enumerate(truth.images["image"], start=1)}
-    label_id = {label: i for i, label in enumerate(truth.labels, start=1)}
+def write_json(
+    options: argparse.Namespace, names: list[str], labels: list[str], truth: pd.DataFrame, found: pd.DataFrame
+) -> None:
+    """Write both as the lists that the peers read."""
+    image_id = {image: i for i, image in enumerate(names, start=1)}
+    label_id = {label: i for i, label in enumerate(labels, start=1)}
 
     def rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
         boxes = to_xywh(frame[CORNERS].to_numpy()).tolist()
@@ -64,73 +163,82 @@ def to_coco(truth: Dataset, predictions: Dataset) -> tuple[dict[str, Any], list[
             for image, label, score, box in places
         ]
 
-    objects = [
-        {**row, "id": i, "iscrowd": 0, "area": row["bbox"][2] * row["bbox"][3]}
-        for i, row in enumerate(rows(truth.annotations), start=1)
-    ]
     listing = {
         "info": {},
         "images": [{"id": i} for i in image_id.values()],
         "categories": [{"id": i, "name": label} for label, i in label_id.items()],
-        "annotations": objects,
+        "annotations": [
+            {**row, "id": i, "iscrowd": 0, "area": row["bbox"][2] * row["bbox"][3]}
+            for i, row in enumerate(rows(truth), start=1)
+        ],
     }
-    return listing, rows(predictions.annotations)
+    path(options, "truth.json").write_bytes(orjson.dumps(listing))
+    path(options, "found.json").write_bytes(orjson.dumps(rows(found)))
 
 
-def peer(listing: dict[str, Any], found: list[dict[str, Any]]) -> Callable[[], list[float]]:
-    """Load the tables of pycocotools, and give what evaluates them."""
-    with contextlib.redirect_stdout(io.StringIO()):
-        coco = COCO()
-        coco.dataset = listing
-        coco.createIndex()
-        results = coco.loadRes(found)
-
-    def run() -> list[float]:
-        with contextlib.redirect_stdout(io.StringIO()):
-            evaluation = COCOeval(coco, results, "bbox")
-            evaluation.evaluate()
-            evaluation.accumulate()
-            evaluation.summarize()
-        return [float(value) for value in evaluation.stats]
-
-    return run
-
-
-def seconds(run: Callable[[], Any], *, times: int) -> tuple[list[float], Any]:
-    """Run several times; give the seconds of each and the last result."""
-    taken = []
-    for _ in range(times):
-        begin = time.perf_counter()
-        result = run()
-        taken.append(time.perf_counter() - begin)
-    return taken, result
-
-
-def main() -> None:
-    """Compare speed and numbers, and print both."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--images", type=int, default=500, help="images; 7.2 objects and 100 detections on each")
-    parser.add_argument("--labels", type=int, default=80, help="labels")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the drawn boxes")
-    options = parser.parse_args()
-    truth, predictions = draw(n_images=options.images, n_labels=options.labels, seed=options.seed)
-    print(
-        f"{options.images} images, {options.labels} labels, {truth.n_boxes} objects, {predictions.n_boxes} detections"
+def ours(options: argparse.Namespace, *, calls: int) -> dict[str, Any]:
+    """Read the tables and evaluate; of several calls the first is left out."""
+    images, truth, found = (
+        tables.from_parquet_bytes(path(options, f"{name}.parquet").read_bytes(), schema)
+        for name, schema in (("images", tables.IMAGES), ("truth", tables.ANNOTATIONS), ("found", tables.ANNOTATIONS))
     )
-    ours, evaluation = seconds(lambda: evaluate(truth, predictions), times=5)
-    theirs, stats = seconds(peer(*to_coco(truth, predictions)), times=1)
-    report(evaluation, ours, theirs[0], stats)
+    labels = tuple(f"label{i:02d}" for i in range(options.labels))
+    sides = Dataset(images, truth, labels), Dataset(images, found, labels)
+    taken = []
+    for _ in range(calls):
+        begin = time.perf_counter()
+        result = evaluate(*sides)
+        taken.append(time.perf_counter() - begin)
+    return said(median(taken[1:] or taken), result.to_frame()["value"].fillna(-1.0))
 
 
-def report(evaluation: Evaluation, ours: list[float], theirs: float, stats: list[float]) -> None:
-    """Print the table."""
-    values = evaluation.to_frame()["value"].fillna(-1.0)
-    warm = float(np.median(ours[1:]))
-    print(f"{'':24}{'seconds':>10}{'ratio':>8}")
-    print(f"{'pycocotools':24}{theirs:10.3f}{1:7.0f}x")
-    print(f"{'ymir-nb, first call':24}{ours[0]:10.3f}{theirs / ours[0]:7.0f}x")
-    print(f"{'ymir-nb, median of 4':24}{warm:10.3f}{theirs / warm:7.0f}x")
-    print(f"largest difference of the twelve numbers: {np.abs(values - stats).max():.1e}")
+def pycocotools(options: argparse.Namespace) -> dict[str, Any]:
+    """Read the JSON files and evaluate as pycocotools does."""
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    return peer(options, COCO, COCOeval)
+
+
+def faster(options: argparse.Namespace) -> dict[str, Any]:
+    """Read the JSON files and evaluate as faster-coco-eval does."""
+    from faster_coco_eval import COCO, COCOeval_faster
+
+    return peer(options, COCO, COCOeval_faster)
+
+
+def peer(options: argparse.Namespace, coco: Callable[..., Any], evaluation: Callable[..., Any]) -> dict[str, Any]:
+    """Evaluate once by the classes that both peers have."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth = coco(str(path(options, "truth.json")))
+        found = truth.loadRes(str(path(options, "found.json")))
+        begin = time.perf_counter()
+        result = evaluation(truth, found, iouType="bbox")
+        result.evaluate()
+        result.accumulate()
+        result.summarize()
+        taken = time.perf_counter() - begin
+    return said(taken, result.stats[:12])
+
+
+def said(taken: float, numbers: Any) -> dict[str, Any]:
+    """What a process tells of itself; its memory is the most it held at any time."""
+    peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return {"seconds": taken, "numbers": [float(number) for number in numbers], "peak_mb": peak_mb}
+
+
+def path(options: argparse.Namespace, name: str) -> Path:
+    """Name a file of the run."""
+    return options.folder / name
+
+
+ROLES: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
+    "draw": draw,
+    "first": lambda options: ours(options, calls=1),
+    "warm": lambda options: ours(options, calls=6),
+    "pycocotools": pycocotools,
+    "faster": faster,
+}
 
 
 if __name__ == "__main__":
