@@ -23,6 +23,7 @@ from ymir_nb.backend.building import REQUIREMENTS, build_executor
 from ymir_nb.backend.errors import JobError, JobFailed, PreflightFailed
 from ymir_nb.backend.executors import ExecutorBook
 from ymir_nb.backend.jobs import Jobs
+from ymir_nb.backend.runners import RUNNERS
 from ymir_nb.backend.runners.engine import ImageMissing
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -53,11 +54,9 @@ def registered(docker_client):
     """A name for an executor whose image is removed again."""
     name = f"test-{uuid.uuid4().hex[:8]}"
     yield name
-    for tag in (f"ymir-nb/{name}:latest",):
-        try:
-            docker_client.images.remove(tag, force=True)
-        except docker.errors.ImageNotFound:
-            continue
+    images = docker_client.images.list(name=f"ymir-nb/{name}")
+    for tag in sorted({tag for image in images for tag in image.tags if tag.startswith(f"ymir-nb/{name}:")}):
+        docker_client.images.remove(tag, force=True)
 
 
 def copy_packages(names: tuple[str, ...], target: Path) -> None:
@@ -263,8 +262,12 @@ def test_a_build_without_a_network_installs_from_wheels(book, tmp_path, yaml_bas
         wheel.writestr("little_thing-1.0.dist-info/RECORD", "")
     said = []
     executor = build_executor(book, registered, source=own, base=yaml_base, wheels=wheels, say=said.append)
-    assert executor.image == f"ymir-nb/{registered}:latest"
+    assert executor.image == f"ymir-nb/{registered}:{executor.digest[7:19]}"
     assert any("Successfully installed little-thing-1.0" in line for line in said)
+    (own / "app" / "trainer.py").write_text("")
+    other = build_executor(book, registered, source=own, base=yaml_base, wheels=wheels)
+    assert other.digest != executor.digest
+    RUNNERS["docker"].preflight(executor.launch({}))  # what was registered before is there still
 
 
 @pytest.mark.slow

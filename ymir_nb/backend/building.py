@@ -70,7 +70,8 @@ def build_executor(
     book : ExecutorBook
         Where it is registered.
     name : str
-        What to call it; the image is ``ymir-nb/NAME``.
+        What to call it. The image is ``ymir-nb/NAME:latest`` until the next is built, and for good
+        ``ymir-nb/NAME:ID``, the name that is registered: a build elsewhere takes nothing from anybody.
     source : str or Path, optional
         Folder with its ``Dockerfile``, such as a copy that `start_own` made; by default the reference
         executor is built, on the template's Dockerfile.
@@ -99,7 +100,8 @@ def build_executor(
     if wheels is not None:
         context |= _wheels(Path(wheels))
         arguments["PIP_NO_INDEX"] = "1"
-    tag = f"ymir-nb/{_slug(name)}:latest"
+    repository = f"ymir-nb/{_slug(name)}"
+    tag = f"{repository}:latest"
     try:
         client = connect()
     except EngineUnreachable as error:
@@ -109,7 +111,10 @@ def build_executor(
             fileobj=packed, custom_context=True, tag=tag, buildargs=arguments, rm=True, forcerm=True, decode=True
         )
         _follow(lines, tag, say)
-    return book.add(name, tag)
+        image = client.images.get(tag)
+        own = str(image.id).removeprefix("sha256:")[:12]
+        image.tag(repository, tag=own)
+    return book.add(name, f"{repository}:{own}")
 
 
 def template_dir() -> Path:
