@@ -13,12 +13,12 @@ PACKAGE = ROOT / "ymir_nb"
 FLOORS = {
     "A": "errors event_records model_card names boxes tables labels dataset masks scaling ops strategies overlaps ordering assignment polygons run_lengths segmentations comparable matching precision metrics iou_sweep voc_precision semantic "
     "pairing marks confusion operating_points calibration outcomes resampling slices comparison objectlab label_review "
-    "analysis diagnosis",
+    "analysis diagnosis learning_curves",
     "B": "objects verified many_files git store images imagefiles sources reports fitting gathering formats sandbox untrusted outbox "
     "manuals manual_files pinned_images parameters public_executors contract gpus gpu_queue shared_folder "
-    "contract_annotations contract_assets tasks results detections packages package_info weights training_results event_files monitor failures runners notebooks progress livecode event_files",
+    "contract_annotations contract_assets tasks results detections embeddings packages package_info weights training_results event_files monitor failures runners notebooks progress livecode event_files runs",
     "C": "label_book workspace executors building hidden models model_imports jobs projects",
-    "D": "collecting importing exporting training inference evaluation reviewing mining steps rounds verification",
+    "D": "collecting importing exporting training inference evaluation reviewing mining arms simulation steps rounds verification",
 }
 FLOOR = {module: floor for floor, modules in FLOORS.items() for module in modules.split()}
 

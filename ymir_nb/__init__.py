@@ -40,6 +40,8 @@ _HOMES = {
     "backend.evaluation": ("evaluate",),
     "backend.steps": ("presets", "run_step"),
     "backend.rounds": ("run_round",),
+    "backend.simulation": ("simulate",),
+    "backend.runs": ("Runs",),
     "backend.notebooks": ("write_result",),
     "notebook": ("browse", "chart", "finish_round", "jobs", "leaderboard", "mine", "report"),
 }

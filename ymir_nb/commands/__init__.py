@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ymir_nb.commands import data, diagnosis, executors, jobs, models, rounds, work
+from ymir_nb.commands import data, diagnosis, executors, jobs, models, rounds, simulation, work
 
 COMMANDS: dict[str, Any] = {
     **data.COMMANDS,
@@ -14,5 +14,6 @@ COMMANDS: dict[str, Any] = {
     **executors.COMMANDS,
     **jobs.COMMANDS,
     **rounds.COMMANDS,
+    **simulation.COMMANDS,
 }
 """Every command by name; a table stands for commands with sub-commands."""

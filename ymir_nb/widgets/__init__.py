@@ -16,15 +16,28 @@ if TYPE_CHECKING:
     from ymir_nb.widgets.mining_leaderboard import MiningLeaderboard
     from ymir_nb.widgets.picture import label_colour
     from ymir_nb.widgets.report import report_page
+    from ymir_nb.widgets.simulation_report import comparison, curves_png, simulation_page
 
-__all__ = ["DatasetBrowser", "IterationChart", "MiningLeaderboard", "label_colour", "report_page"]
+__all__ = [
+    "DatasetBrowser",
+    "IterationChart",
+    "MiningLeaderboard",
+    "comparison",
+    "curves_png",
+    "label_colour",
+    "report_page",
+    "simulation_page",
+]
 
 _HOMES = {
     "DatasetBrowser": "dataset_browser",
     "IterationChart": "iteration_chart",
     "MiningLeaderboard": "mining_leaderboard",
+    "comparison": "simulation_report",
+    "curves_png": "simulation_report",
     "label_colour": "picture",
     "report_page": "report",
+    "simulation_page": "simulation_report",
 }
 
 
