@@ -5,21 +5,16 @@ import io
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import tarfile
 import uuid
 import zipfile
-from importlib import metadata
 from pathlib import Path
 
-import docker.errors
 import pytest
-from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name
 
-from ymir_nb.backend.building import REQUIREMENTS, build_executor
+from ymir_nb.backend.building import build_executor
 from ymir_nb.backend.errors import JobError, JobFailed, PreflightFailed
 from ymir_nb.backend.executors import ExecutorBook
 from ymir_nb.backend.jobs import Jobs
@@ -47,68 +42,6 @@ def probe(build_image, request):
         return build_image(name, lines, files, base="scratch")
 
     return make
-
-
-@pytest.fixture
-def registered(docker_client):
-    """A name for an executor whose image is removed again."""
-    name = f"test-{uuid.uuid4().hex[:8]}"
-    yield name
-    images = docker_client.images.list(name=f"ymir-nb/{name}")
-    for tag in sorted({tag for image in images for tag in image.tags if tag.startswith(f"ymir-nb/{name}:")}):
-        docker_client.images.remove(tag, force=True)
-
-
-def copy_packages(names: tuple[str, ...], target: Path) -> None:
-    """Copy installed packages with all that they need, so that pip finds them where nothing can be downloaded."""
-    wanted, done = [Requirement(name) for name in names], set()
-    while wanted:
-        requirement = wanted.pop()
-        name = canonicalize_name(requirement.name)
-        if name in done or (requirement.marker and not requirement.marker.evaluate({"extra": ""})):
-            continue
-        done.add(name)
-        found = metadata.distribution(requirement.name)
-        wanted += [Requirement(text) for text in found.requires or ()]
-        for file in found.files or ():
-            if ".." not in file.parts and "__pycache__" not in file.parts and Path(file.locate()).is_file():
-                place = target / file
-                place.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(file.locate(), place)
-
-
-def packages_image(client, base: str, tag: str, names: tuple[str, ...], folder: Path) -> str:
-    """Give an image of the base with these packages of this Python in it."""
-    try:
-        client.images.get(tag)
-    except docker.errors.ImageNotFound:
-        copy_packages(names, folder / "site")
-        (folder / "Dockerfile").write_text(f"FROM {base}\nCOPY site /opt/site\nENV PYTHONPATH=/opt/site\n")
-        client.images.build(path=str(folder), tag=tag, rm=True, forcerm=True)
-        shutil.rmtree(folder)
-    inside = client.containers.run(
-        tag, ["python3", "-c", "import sys; print(sys.version_info[:2])"], network_mode="none", remove=True
-    )
-    if inside.decode().strip() != str(sys.version_info[:2]):
-        pytest.skip(f"the base image has Python {inside.decode().strip()}; this Python's packages do not fit it")
-    return tag
-
-
-@pytest.fixture(scope="session")
-def yaml_base(docker_client, base_image, tmp_path_factory):
-    """The base image with an installed PyYAML."""
-    folder = tmp_path_factory.mktemp("yaml")
-    tag = f"ymir-nb-test-yaml:{uuid.uuid4().hex[:8]}"
-    yield packages_image(docker_client, base_image, tag, ("pyyaml",), folder)
-    docker_client.images.remove(tag, force=True)
-
-
-@pytest.fixture(scope="session")
-def torch_base(docker_client, base_image, tmp_path_factory):
-    """The base image with what the reference executor needs; it takes a minute and is kept for the next time."""
-    versions = "-".join(metadata.version(Requirement(name).name) for name in REQUIREMENTS)
-    tag = f"ymir-nb-test-torch:{re.sub(r'[^0-9a-z.-]', '-', versions)}"
-    return packages_image(docker_client, base_image, tag, REQUIREMENTS, tmp_path_factory.mktemp("torch"))
 
 
 # What an image says of itself
@@ -268,31 +201,6 @@ def test_a_build_without_a_network_installs_from_wheels(book, tmp_path, yaml_bas
     other = build_executor(book, registered, source=own, base=yaml_base, wheels=wheels)
     assert other.digest != executor.digest
     RUNNERS["docker"].preflight(executor.launch({}))  # what was registered before is there still
-
-
-@pytest.mark.slow
-def test_the_reference_image_trains_infers_and_mines_in_a_container(book, workspace, torch_base, tmp_path, registered):
-    import ymir_nb as ym
-    from ymir_nb.backend import ops
-    from ymir_nb.backend.mining import mine
-
-    executor = build_executor(book, registered, base=torch_base)
-    assert list(executor.templates) == ["training", "mining", "infer"]
-    ym.draw_sandbox(tmp_path / "drawn", n_images=12, splits={"train": 8, "val": 4})
-    truth = ym.import_dataset(workspace, "truth", tmp_path / "drawn", unknown_labels="add")
-    for split in ("train", "val"):
-        workspace.save(ops.filter(truth, split=split), split, operation="filter", parents=["truth"])
-    few = {"max_steps": 4, "n_checkpoints": 1, "input_width": 64, "input_height": 48}
-    model = ym.train(workspace, "first", train="train", val="val", executor=registered, parameters=few)
-    predicted = ym.infer(workspace, "val", "first", parameters={"conf_threshold": 0.0})
-    assert predicted.annotations["image"].nunique() == 4
-    mined = mine(workspace, "val", name="picked", model="first", strategy="executor", k=2)
-    assert len(mined.dataset.images) == 2
-    records = Jobs.of(workspace).records()
-    assert {record.state for record in records} == {"done"}
-    assert {record.launch["digest"] for record in records} == {executor.digest}
-    assert {json.dumps(record.launch["isolation"]) for record in records} == {"{}"}
-    assert model.card["executor"] == registered
 
 
 # The page
