@@ -246,3 +246,21 @@ def test_ctrl_c_stops_the_waiting_and_the_same_command_goes_on(data, tmp_path):
     assert answer["compared"][0]["strategy"] == "random"
     assert len(Runs.read(results).lines) == 2
     assert "<svg" in page.read_text()
+
+
+def test_the_notebook_shows_runs_and_writes_the_page(data, replay, tmp_path):
+    from ymir_nb.backend import notebooks
+
+    runs = replay(n_start=5)
+    result = notebooks.run_notebook(
+        notebooks.template("simulation"),
+        tmp_path / "simulation.ipynb",
+        parameters={"results": str(runs.path), "page": str(tmp_path / "page.html")},
+        cwd=tmp_path,
+    )
+    assert result == {"id": runs.plan["id"], "page": str(tmp_path / "page.html"), "results": str(runs.path)}
+    executed = json.loads((tmp_path / "simulation.ipynb").read_text())
+    shown = [kind for cell in executed["cells"] for out in cell.get("outputs", ()) for kind in out.get("data", {})]
+    assert shown.count("image/png") == 2
+    assert shown.count("text/html") >= 3
+    assert "<svg" in (tmp_path / "page.html").read_text()
