@@ -140,6 +140,13 @@ def test_case_43_cancel_ends_a_tree_that_ignores_sigterm_forks_and_leaves_its_se
     assert rig.poll().reason == "cancelled"
 
 
+def test_an_executor_that_heeds_sigterm_is_not_killed(rig):
+    rig.start(HANG)
+    rig.says("up")
+    rig.runner.cancel(rig.job)
+    assert (rig.poll().code, rig.poll().reason) == (143 if rig.image else -15, "cancelled")
+
+
 def test_case_43_what_an_executor_leaves_running_ends_with_it(rig):
     state = rig.run("import subprocess; subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])")
     assert state.code == 0
