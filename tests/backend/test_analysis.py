@@ -127,7 +127,7 @@ def test_hints_name_small_labels_rare_labels_and_rare_densities():
 def test_a_tenth_and_five_hundred_are_enough():
     even = analyse(crowded([(50, 50)] * 10 + [(4, 4)] * 10 + [(1, 1)] * 10)).hints()
     assert even == []
-    assert analyse(crowded([(500, 50)])).hints()[0].startswith("Fewer than 500 objects: 'cat' (50)")
+    assert analyse(crowded([(500, 50)])).hints()[0] == "Fewer than 500 objects: 'cat' (50). Label more of them."
     assert not any("tenth of the 500" in hint for hint in analyse(crowded([(500, 50)])).hints())
 
 

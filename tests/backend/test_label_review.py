@@ -138,6 +138,21 @@ def test_crowds_are_not_reviewed_and_what_lies_on_them_is_not_overlooked():
     assert review(truth, found).boxes.empty
 
 
+def test_a_crowd_changes_no_score_of_its_image():
+    swapped, sure = box(A), box(A, label="b", score=0.99)
+    crowd = box(A, 200, 200, 290, 290, crowd=True)
+    alone, beside = (review(*pair(rows, [sure])).images for rows in ([swapped], [swapped, crowd]))
+    assert alone["swapped"].item() == beside["swapped"].item() < 0.1
+
+
+def test_a_box_that_is_only_a_little_off_is_listed_and_no_issue():
+    names = [f"{i:032x}" for i in range(3)]
+    found = [box(names[0], 0, 10, 40, 50, score=0.9), *(box(name, score=0.99) for name in names[1:])]
+    boxes = review(*pair([box(name) for name in names], found, names)).boxes
+    assert boxes[["image", "kind", "issue"]].to_numpy().tolist() == [[names[0], "badly_placed", False]]
+    assert boxes["score"].item() == pytest.approx(0.9 * 0.6 + 0.1 * math.exp(-1))
+
+
 def test_a_model_that_is_never_sure_is_told_of():
     truth, found = pair([box(A)], [box(A, 100, 100, 140, 140, score=0.8)])
     assert "the surest has 0.80: lower it" in repr(review(truth, found))

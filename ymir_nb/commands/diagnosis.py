@@ -29,7 +29,7 @@ def compare(a: Namespace) -> Answer:
         "left_out": list(found.left_out),
     }
     counts = f"images that only the first gets right: {len(only['first'])}, only the second: {len(only['second'])}"
-    return Answer(data, "\n".join([found.verdict(), counts, as_table(found.to_frame()).text]))
+    return Answer(data, f"{found.verdict()}\n{counts}\n{as_table(found.to_frame()).text}")
 
 
 def review(a: Namespace) -> Answer:
