@@ -34,6 +34,8 @@ __all__ = ["BUILTIN", "KINDS", "RESERVED", "Executor", "ExecutorBook", "builtin"
 
 PYTHON = "{python}"
 BUILTIN = "tiny"
+CODE_DIR = "/app"
+"""Where YMIR's images put live code."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,7 @@ class Executor:
             isolation=self.isolation,
             n_gpus=gpu_count(config),
             shm_bytes=bytes_of(config.get("shm_size"), what="shm_size"),
+            scratch=(CODE_DIR,) if self.image and config.get("git_url") else (),
         )
 
     def start(self) -> list[str]:

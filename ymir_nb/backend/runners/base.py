@@ -118,6 +118,8 @@ class Launch:
         How many GPUs it gets for itself.
     shm_bytes : int
         Shared memory; 0: 16 GiB for every GPU and as much without one, as YMIR does.
+    scratch : tuple of str
+        Folders of a container, besides ``/tmp``, that are empty at its start and can be written to.
     notify : tuple of str
         A command of the user's that is run at the end, with ``YMIR_JOB``, ``YMIR_JOB_DIR``, ``YMIR_JOB_CODE``
         and ``YMIR_JOB_REASON`` in its environment.
@@ -131,17 +133,18 @@ class Launch:
     isolation: Isolation = field(default_factory=Isolation)
     n_gpus: int = 0
     shm_bytes: int = 0
+    scratch: tuple[str, ...] = ()
     notify: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Give plain values, of the isolation only what is not the default."""
-        lists = {"command": list(self.command), "notify": list(self.notify)}
+        lists = {name: list(getattr(self, name)) for name in ("command", "scratch", "notify")}
         return asdict(self) | lists | {"isolation": self.isolation.settings()}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Launch:
         """Read what `to_dict` gave."""
-        lists = {name: tuple(values[name]) for name in ("command", "notify")}
+        lists = {name: tuple(values[name]) for name in ("command", "scratch", "notify")}
         return cls(**(dict(values) | lists | {"isolation": Isolation.of(values["isolation"])}))
 
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from docker.models.containers import Container as Found
 
 JOB_LABEL, JOBS_LABEL = "ymir-nb.job", "ymir-nb.jobs"
+SCRATCH = "rw,exec,nosuid,nodev,mode=1777"
 DRAIN_SECONDS, ENDED_DRAIN_SECONDS = 60.0, 2.0
 """How long the rest of the log is waited for: where it ended by itself, and where somebody waits for its end."""
 
@@ -139,6 +140,7 @@ class Container:
         limits = self.launch.isolation
         memory = limits.memory_bytes or psutil.virtual_memory().total * 9 // 10
         cpus = limits.cpus or os.cpu_count() or 1
+        owner = "" if user is None else ",uid={},gid={}".format(*user)  # git works in no folder of somebody else's
         settings = {
             "image": self.launch.digest or self.launch.image,
             "command": list(self.launch.command) or None,
@@ -152,7 +154,7 @@ class Container:
             "network_mode": "bridge" if limits.network else "none",
             "use_config_proxy": limits.network,  # a proxy's address may hold a password
             "read_only": not limits.writable_root,
-            "tmpfs": {"/tmp": "rw,exec,nosuid,nodev,mode=1777"},  # noqa: S108
+            "tmpfs": {"/tmp": SCRATCH} | dict.fromkeys(self.launch.scratch, f"{SCRATCH}{owner}"),  # noqa: S108
             "init": True,
             "shm_size": self.launch.shm_bytes or 16 * GIB * max(1, len(gpus)),
             "mem_limit": memory,
