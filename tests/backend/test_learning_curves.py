@@ -118,7 +118,7 @@ def test_one_seed_has_no_verdict():
 
 
 def test_strategies_are_compared_on_the_seeds_that_both_have():
-    found = compare(runs(arm("random", 1, SLOW), arm("random", 2, [0.9] * 4), arm("fast", 1, FAST)))
+    found = compare(runs(arm("random", 1, [0.9] * 4), arm("random", 2, SLOW), arm("fast", 2, FAST)))
     assert row(found, "fast")["n_seeds"] == 1
     assert row(found, "fast")["r"] == pytest.approx(1 / 3)
 
