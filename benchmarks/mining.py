@@ -1,7 +1,8 @@
 """Mining strategies against random, on frozen datasets: ``python benchmarks/mining.py --only rare --seeds 1,2``.
 
 Runs are kept in ``benchmarks/results/mining-<dataset>.jsonl``; the same call goes on where it stopped,
-and without ``--table`` it runs what is missing before it prints. Results on hand are never run again.
+and without ``--table`` it runs what is missing before it prints. Results on hand are never run again. The table
+is kept beside them as ``mining.txt``, with the command that wrote it.
 
 What is frozen, and why:
 
@@ -17,10 +18,12 @@ What is frozen, and why:
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -152,8 +155,8 @@ def run(name: str, strategies: list[str], seeds: list[int], *, scratch: Path, n_
     )
 
 
-def table(name: str) -> None:
-    """Print what a dataset's runs say."""
+def table(name: str, print: Callable[[str], None]) -> None:  # noqa: A002
+    """Say what a dataset's runs say."""
     path = RESULTS / f"mining-{name}.jsonl"
     if not path.exists():
         print(f"{name}: no runs yet\n")
@@ -171,7 +174,7 @@ def table(name: str) -> None:
         index=["label", "strategy"], columns="n_images", values="mean"
     )
     print(wide.to_string(float_format=lambda v: f"{v:.3f}"))
-    print()
+    print("")
     shown = pd.DataFrame(
         {
             "label": by_images["label"].replace("", "mean"),
@@ -195,14 +198,14 @@ def table(name: str) -> None:
         }
     )
     print(shown.to_string(index=False))
-    print()
+    print("")
 
 
 def _ratio(row: Mapping[str, Any]) -> str:
     return f"> {row['at_least']:.2f}" if row["r"] == float("inf") else f"{row['r']:.2f}"
 
 
-def judge() -> None:
+def judge(print: Callable[[str], None]) -> None:  # noqa: A002
     """Hold the default strategy against the bars, where its runs are there."""
     found = {}
     for name, recipe in DATASETS.items():
@@ -241,9 +244,13 @@ def main() -> None:
         strategies, seeds = options.strategies.split(","), [int(seed) for seed in options.seeds.split(",")]
         for name in names:
             run(name, strategies, seeds, scratch=options.scratch, n_parallel=options.parallel)
+    lines = [f"python benchmarks/mining.py {shlex.join(sys.argv[1:])}, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC\n"]
     for name in names:
-        table(name)
-    judge()
+        table(name, lines.append)
+    judge(lines.append)
+    text = "\n".join(lines) + "\n"
+    print(text)
+    (RESULTS / "mining.txt").write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":
