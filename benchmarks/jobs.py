@@ -1,7 +1,8 @@
 """What a job costs beside its executor, in one process: ``python benchmarks/jobs.py --images 1000 100000``.
 
 Starting (digest and preflight), writing ``/in`` and reading ``/out`` are timed. Their peer is the bare copying of
-the same image files into a folder, which is the least that an exporter without links does.
+the same image files into a folder, which is the least that an exporter without links does. Last, an executor that only
+names every image is run by itself, as a whole job in a process, and with ``--image`` (any with python3) in a container.
 """
 
 from __future__ import annotations
@@ -10,10 +11,13 @@ import argparse
 import hashlib
 import io
 import json
+import os
 import shutil
+import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
@@ -26,12 +30,23 @@ from ymir_nb.backend import packages
 from ymir_nb.backend.contract import Task, preflight, write_in
 from ymir_nb.backend.dataset import Dataset
 from ymir_nb.backend.detections import read_infer
+from ymir_nb.backend.jobs import Jobs, Order
 from ymir_nb.backend.objects import VERIFIED_FILE
 from ymir_nb.backend.results import read_mining
+from ymir_nb.backend.runners import Launch
 from ymir_nb.backend.workspace import Workspace
 
 LABELS = ("cat", "dog")
 SIDE = 64
+WORK = """
+import json, os
+in_dir, out_dir = os.environ.get("YMIR_IN", "/in"), os.environ.get("YMIR_OUT", "/out")
+paths = open(in_dir + "/candidate-index.tsv").read().splitlines()
+box = {"class_name": "dog", "score": 0.5, "box": {"x": 1, "y": 2, "w": 29, "h": 18}}
+found = {path.rpartition("/")[2]: {"boxes": [box]} for path in paths}
+json.dump({"detection": found}, open(out_dir + "/infer-result.json", "w"))
+open(out_dir + "/result.tsv", "w").writelines(f"{path}\\t0.5\\n" for path in paths)
+"""
 
 
 def main() -> None:
@@ -40,13 +55,14 @@ def main() -> None:
     parser.add_argument("--images", type=int, nargs="+", default=[1_000, 100_000], help="numbers of images")
     parser.add_argument("--bytes", type=int, default=8_000, help="size of one image file")
     parser.add_argument("--times", type=int, default=3, help="how often each part is run; the median is shown")
+    parser.add_argument("--image", default="", help="an image with python3, to run the job in a container too")
     parser.add_argument("--at", type=Path, help="folder to work in, on the disk to measure; by default a temporary one")
     options = parser.parse_args()
     for n_images in options.images:
         with tempfile.TemporaryDirectory(dir=options.at, ignore_cleanup_errors=True) as folder:
             workspace = Workspace.init(Path(folder) / "ws")
             dataset = put_images(workspace, n_images=n_images, n_bytes=options.bytes)
-            report(measure(workspace, dataset, Path(folder), options.times), n_images, options.bytes)
+            report(measure(workspace, dataset, Path(folder), options), n_images, options.bytes)
 
 
 def put_images(workspace: Workspace, *, n_images: int, n_bytes: int) -> Dataset:
@@ -66,7 +82,7 @@ def put_images(workspace: Workspace, *, n_images: int, n_bytes: int) -> Dataset:
     return Dataset.of(images, boxes, labels=LABELS, media=workspace.media)
 
 
-def measure(workspace: Workspace, dataset: Dataset, folder: Path, times: int) -> dict[str, float]:
+def measure(workspace: Workspace, dataset: Dataset, folder: Path, options: argparse.Namespace) -> dict[str, float]:
     """Give the median seconds of each part."""
     taken: dict[str, list[float]] = {}
 
@@ -87,7 +103,11 @@ def measure(workspace: Workspace, dataset: Dataset, folder: Path, times: int) ->
         form: Task("train", LABELS, {"export_format": f"{form}:raw"}, training=True, train=train, val=split)
         for form in ("ark", "voc", "coco")
     }
-    for run in range(times):
+    launches = {"process": Launch(command=(sys.executable, "-c", WORK))}
+    if options.image:
+        command = ("python3", "-c", WORK)
+        launches["container"] = Launch(runner="docker", image=options.image, command=command)
+    for run in range(options.times):
         with timed("copy the images (peer)"):
             copy(dataset, folder / f"copy-{run}")
         with timed("start: digest and preflight"):
@@ -103,10 +123,26 @@ def measure(workspace: Workspace, dataset: Dataset, folder: Path, times: int) ->
             read_infer(folder / f"score-{run}" / "out", dataset.images, LABELS)
         with timed("ingest: mining scores"):
             read_mining(folder / f"score-{run}" / "out", dataset.images)
+        bare = {"YMIR_IN": str(folder / f"score-{run}" / "in"), "YMIR_OUT": str(folder / f"score-{run}" / "out")}
+        with timed("the executor by itself"):
+            subprocess.run([sys.executable, "-c", WORK], env=os.environ | bare, check=True)
+        for name, launch in launches.items():
+            with timed(f"the whole job, in a {name}"):
+                Jobs(folder / f"jobs-{run}").run(Order(name, scoring, launch, ingest_of(dataset)))
     (workspace.store.objects.directory.parent / VERIFIED_FILE).unlink()
     with timed("export to infer, all hashed again"):
         write_in(folder / "hashed", scoring)
     return {part: median(seconds) for part, seconds in taken.items()}
+
+
+def ingest_of(dataset: Dataset) -> Callable[[Path], str]:
+    """Read what an executor left; nothing is saved."""
+
+    def ingest(out: Path) -> str:
+        read_mining(out, dataset.images)
+        return f"{len(read_infer(out, dataset.images, LABELS).annotations)} boxes"
+
+    return ingest
 
 
 def copy(dataset: Dataset, folder: Path) -> None:

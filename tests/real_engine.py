@@ -33,7 +33,7 @@ DEFAULT_HOST = "unix:///var/run/docker.sock"
 REQUIRED = "YMIR_NB_REQUIRE_ENGINE"
 BASES = ("ymir-nb/test-base:latest", "ymir/base:latest")
 PACKAGES = ("docker.io", "containerd", "debootstrap")
-INSIDE = "python3-minimal,python3-pip,busybox"
+INSIDE = "python3-minimal,python3-pip,busybox,git"
 
 
 class PrivateEngine:
@@ -206,7 +206,7 @@ def docker_client(engine):
 
 @pytest.fixture(scope="session")
 def base_image(docker_client):
-    """An image of Debian with python3, pip, busybox and bash; it has no start command and no PyYAML."""
+    """An image of Debian with python3, pip, git, busybox and bash; it has no start command and no PyYAML."""
     return make_base(docker_client)
 
 

@@ -29,6 +29,7 @@ from ymir_nb.backend.failures import LOG_FILE, explain, last_lines
 from ymir_nb.backend.monitor import read_monitor
 from ymir_nb.backend.names import check_name
 from ymir_nb.backend.objects import write_atomically
+from ymir_nb.backend.outbox import clear_away
 from ymir_nb.backend.runners import RUNNERS, Runner
 from ymir_nb.backend.runners.base import CANCELLED, ENGINE_STOPPED, LOST, Isolation, Launch, RunState
 from ymir_nb.backend.runners.engine import EngineUnreachable
@@ -302,9 +303,8 @@ class Jobs:
             launch = Launch.from_dict(known.launch)
             _runner(launch.runner).preflight(launch)
             self._reap(known)
-            former = self.directory / PREVIOUS / job_id
-            shutil.rmtree(former, ignore_errors=True)
-            former.mkdir(parents=True)
+            former = self._room_for_former(job_id)
+            former.mkdir()
             for path in known.directory.iterdir():
                 if path.name != "in":
                     path.replace(former / path.name)
@@ -486,11 +486,16 @@ class Jobs:
             return
         if known is not None:
             self._reap(known)
-        former = self.directory / PREVIOUS / job_id
-        shutil.rmtree(former, ignore_errors=True)
-        former.parent.mkdir(exist_ok=True)
         _tidy(directory / "in")
-        directory.replace(former)
+        directory.replace(self._room_for_former(job_id))
+
+    def _room_for_former(self, job_id: str) -> Path:
+        """Make room for what a job left, and give the place."""
+        former = self.directory / PREVIOUS / job_id
+        former.parent.mkdir(exist_ok=True)
+        if former.exists():
+            clear_away(former)
+        return former
 
     @contextmanager
     def _lock(self, job_id: str) -> Iterator[None]:
