@@ -20,7 +20,7 @@ endif
 	$(BIN)/ymir-nb demo --to "$(DEMO)" $(if $(DATA),--data "$(DATA)") $(if $(EXECUTOR),--executor $(EXECUTOR:docker=tiny-docker))
 
 test: $(VENV)/.test ## run all tests, the notebooks and the templates
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
 	YMIR_NB_WORKSPACE=$$(mktemp -d)/helmets $(BIN)/python -m pytest --nbval-lax --nbval-sanitize-with tests/nbval_sanitize.cfg \
 		-p no:cacheprovider -c tests/nbval.ini --rootdir . notebooks
 

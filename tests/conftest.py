@@ -122,7 +122,8 @@ def make_project(workspace, average, make_dataset):
         workspace.save(ops.take(truth, images[:4]), "train", operation="sample", parents=["truth"])
         workspace.save(ops.take(truth, images[4:7]), "val", operation="sample", parents=["truth"])
         workspace.save(ops.unlabel(ops.take(truth, images[7:])), "pool", operation="unlabel", parents=["truth"])
-        plan = {"executor": "average", "k": 3, **settings}
+        # Not the default strategy: this executor gives no features, and a pretrained network takes seconds to start.
+        plan = {"executor": "average", "strategy": "entropy", "k": 3, **settings}
         return create_project(workspace, name, train="train", val="val", pool="pool", **plan)
 
     return make
@@ -136,3 +137,12 @@ def pytest_runtest_makereport(item, call):
     if report.skipped and not hasattr(report, "wasxfail") and os.environ.get("YMIR_NB_REQUIRE_ALL") == "1":
         report.outcome = "failed"
         report.longrepr = f"skipped where nothing may be: {report.longrepr}"
+
+
+def pytest_collection_modifyitems(items):
+    """Keep together, where tests run side by side, what shares an engine or a JupyterLab."""
+    for item in items:
+        if "engine" in item.fixturenames:
+            item.add_marker(pytest.mark.xdist_group("engine"))
+        elif "browser" in item.path.parts:
+            item.add_marker(pytest.mark.xdist_group("browser"))
