@@ -351,6 +351,17 @@ def test_more_pairs_than_fit_one_block_give_the_same_numbers(monkeypatch):
     assert evaluate(truth, predictions).to_dict() == whole.to_dict()
 
 
+def test_few_labels_at_a_time_give_the_same_numbers(monkeypatch):
+    truth, predictions = random_pair(8, n_images=3, n_labels=5, n_found=900)
+    whole = evaluate(truth, predictions, max_detections=40)
+    for n in (1, 200):
+        monkeypatch.setattr("ymir_nb.backend.contest._DETECTIONS_AT_ONCE", n)
+        monkeypatch.setattr("ymir_nb.backend.precision._ROWS_AT_ONCE", n)
+        parts = evaluate(truth, predictions, max_detections=40)
+        pd.testing.assert_frame_equal(parts.to_frame(), whole.to_frame())
+        pd.testing.assert_frame_equal(parts.finds(0.7), whole.finds(0.7))
+
+
 def test_truth_and_predictions_in_the_wrong_order_are_refused():
     name = "a" * 32
     truth, predictions = dataset([name], [box(name)]), dataset([name], [box(name, score=0.5)])
@@ -450,7 +461,7 @@ def test_no_detection_at_all_cannot_count():
         evaluate(*random_pair(0), max_detections=0)
 
 
-def test_cells_far_apart_are_evaluated_like_close_ones(monkeypatch):
+def test_cells_far_apart_are_evaluated_like_close_ones():
     truth, predictions = random_pair(8)
     whole = evaluate(truth, predictions)
     names = [f"{i:032x}" for i in range(9000)]

@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from ymir_nb.backend.assignment import Assignment, assign
+from ymir_nb.backend.contest import Contest
 from ymir_nb.backend.errors import InvalidTable
-from ymir_nb.backend.ordering import by_falling_score, cells, first_of_run, stable_order
-from ymir_nb.backend.overlaps import Bools, Boxes, Floats, Ints, Overlap, Places, Span, box_overlap, overlapping
+from ymir_nb.backend.ordering import by_label_and_score, stable_order
+from ymir_nb.backend.overlaps import Bools, Boxes, Floats, Ints, Overlap, Places, box_overlap
 
 THRESHOLDS: Floats = np.linspace(0.5, 0.95, 10)
 """IoU from which a detection finds an object, ten of them."""
@@ -136,45 +136,29 @@ def match(
     """
     thresholds = _checked(thresholds, limits)
     truth = truth.take(stable_order(truth.label, stable_order(truth.image)))
-    order = stable_order(detections.label, by_falling_score(detections.weight))
-    label, image = detections.label[order], detections.image[order]
-    truth_cell, cell = cells((truth.label, truth.image), (label, image), n_images, n_labels)
-    contender, rank, dropped = _contenders(truth_cell, cell, image, limits[-1])
-    if len(dropped):
-        left = np.ones(len(order), dtype=np.bool_)
-        left[dropped] = False
-        contender = (np.cumsum(left) - 1)[contender]
-        order, cell, label, image = order[left], cell[left], label[left], image[left]
     counted = _inside(truth.area) & (truth.weight == 0)
-    n_objects = np.bincount(truth_cell, minlength=int(cell.max(initial=0)) + 1)
-    first = np.cumsum(n_objects) - n_objects
-    cell = cell[contender]
-    least = float(min(thresholds[0], _ALMOST_ONE))
-    span = Span(order[contender], first[cell], n_objects[cell])
-    pairs = overlapping(truth, detections, span, overlap, least=least)
-    result = _assigned(truth, pairs, cell, counted, thresholds)
-    row = contender[result.detection]
-    by_row = np.argsort(row)
+    contest = Contest(truth, counted, detections, n_images, np.minimum(thresholds, _ALMOST_ONE), limits[-1], overlap)
+    order, found = contest.by_labels(by_label_and_score(detections.label, detections.weight), n_labels)
     return Matches(
-        start=np.searchsorted(label, np.arange(n_labels + 1)),
+        start=np.searchsorted(detections.label[order], np.arange(n_labels + 1)),
         score=detections.weight[order],
         inside=_inside(detections.area[order]),
-        row=row[by_row],
-        rank=rank[result.detection][by_row],
-        found=result.found[by_row],
-        excused=result.excused[by_row],
         n_truth=np.stack([np.bincount(truth.label[size], minlength=n_labels) for size in counted]),
         thresholds=thresholds,
         limits=limits,
-        image=image,
+        image=detections.image[order],
         source=detections.source[order],
         truth=truth,
         counted=counted,
         n_images=n_images,
-        pair_row=contender[result.pair_detection],
-        pair_object=result.pair_object,
-        pair_iou=result.pair_iou,
-        pair_bits=result.pair_bits,
+        row=found.row,
+        rank=found.rank,
+        found=found.found,
+        excused=found.excused,
+        pair_row=found.pair_row,
+        pair_object=found.pair_object,
+        pair_iou=found.pair_iou,
+        pair_bits=found.pair_bits,
     )
 
 
@@ -227,51 +211,6 @@ def _checked(thresholds: Floats, limits: tuple[int, int, int]) -> Floats:
     if limits[-1] < 1:
         raise InvalidTable(f"max_detections={limits[-1]}: at least 1 detection of a label must count on an image.")
     return values
-
-
-def _contenders(truth_cell: Ints, cell: Ints, image: Places, limit: int) -> tuple[Ints, Ints, Ints]:
-    """Find the detections in cells with objects, and those that are too many in their cell.
-
-    Parameters
-    ----------
-    truth_cell : ndarray, shape (m,)
-        Cells of the objects.
-    cell, image : ndarray, shape (n,)
-        Of the detections, by falling score in every cell.
-    limit : int
-        Detections of a cell that count.
-
-    Returns
-    -------
-    tuple of ndarray
-        Rows of contenders, cell by cell and by falling score; their ranks; rows to be dropped.
-    """
-    n_cells = int(max(truth_cell.max(initial=0), cell.max(initial=0))) + 1
-    busy = np.bincount(truth_cell, minlength=n_cells) > 0
-    full = np.bincount(cell, minlength=n_cells) > limit
-    rows = np.flatnonzero((busy | full)[cell])
-    # All detections of a label stand together already: sorted by image, each cell does.
-    rows = rows[stable_order(image[rows])]
-    rank = np.arange(len(rows)) - first_of_run(cell[rows])
-    kept = (rank < limit) & busy[cell[rows]]
-    return rows[kept], rank[kept], rows[rank >= limit]
-
-
-def _assigned(
-    truth: Boxes, pairs: tuple[Ints, Ints, Floats], cell: Ints, counted: Bools, thresholds: Floats
-) -> Assignment:
-    """Let the detections of every cell choose among their pairs, at the bits of all sizes and thresholds."""
-    n_thresholds = len(thresholds)
-    size_bits = np.array([((1 << n_thresholds) - 1) << (n_thresholds * size) for size in range(len(SIZES))])
-    every_size = sum(1 << (n_thresholds * size) for size in range(len(SIZES)))
-    return assign(
-        pairs,
-        cell,
-        counted=size_bits @ counted,
-        reusable=np.where(truth.weight > 0, np.int64(-1), np.int64(0)),
-        passed_at=((1 << np.arange(n_thresholds + 1)) - 1) * every_size,
-        thresholds=np.minimum(thresholds, _ALMOST_ONE),
-    )
 
 
 def _inside(area: Floats) -> Bools:

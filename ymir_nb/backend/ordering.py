@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 
 from ymir_nb.backend.overlaps import Floats, Ints, Places
@@ -45,6 +47,25 @@ def by_falling_score(score: Floats) -> Ints:
     return np.sort((group << width) | order) & ((1 << width) - 1)
 
 
+def by_label_and_score(label: Places, score: Floats) -> Ints:
+    """Sort rows by label, each label by falling score; equal scores in the order of the rows.
+
+    The labels are cut apart first: the scores of one fit a processor's cache.
+
+    Examples
+    --------
+    >>> by_label_and_score(np.array([1, 0, 1], dtype=np.int32), np.array([0.5, 0.1, 0.9])).tolist()
+    [1, 2, 0]
+    """
+    order = stable_order(label)
+    ordered = score[order]
+    bounds = np.concatenate([[0], np.cumsum(np.bincount(label))]).tolist()
+    for first, end in pairwise(bounds):
+        if end - first > 1:
+            order[first:end] = order[first:end][by_falling_score(ordered[first:end])]
+    return order
+
+
 def first_of_run(values: Ints) -> Ints:
     """Index of the first row of the run of equal values that each row lies in.
 
@@ -59,15 +80,22 @@ def first_of_run(values: Ints) -> Ints:
     return np.repeat(starts, np.diff(np.append(starts, len(values))))
 
 
-def cells(one: tuple[Places, Places], other: tuple[Places, Places], n_images: int, n_labels: int) -> tuple[Ints, Ints]:
+def cells(one: tuple[Places, Places], other: tuple[Places, Places], n_images: int) -> tuple[Ints, Ints]:
     """Number the cells of two tables, given as (label, image); a cell is one label on one image.
 
-    The numbers rise with label and image. They leave gaps only where most cells are in use, so
-    that counting by cell takes memory by the rows, whatever the number of labels and images.
+    The numbers rise with label and image from 0. They leave gaps only where most cells are in use,
+    so that counting by cell takes memory by the rows, whatever the number of labels and images.
+
+    Examples
+    --------
+    >>> ends = np.array([0, 2_000_000_000], dtype=np.int32)
+    >>> [side.tolist() for side in cells((ends, ends), (ends[1:], ends[:1]), n_images=2_000_000_001)]
+    [[0, 2], [1]]
     """
-    n_images = max(n_images, 1)
-    first, second = (label.astype(np.int64) * n_images + image for label, image in (one, other))
-    if n_images * n_labels <= max(1 << 20, 4 * (len(first) + len(second))):
-        return first, second
-    dense = np.unique(np.concatenate([first, second]), return_inverse=True)[1]
+    first, second = (label.astype(np.int64) * max(n_images, 1) + image for label, image in (one, other))
+    values = np.concatenate([first, second])
+    low = int(values.min(initial=values[0])) if len(values) else 0
+    if int(values.max(initial=0)) - low < max(1 << 20, 4 * len(values)):
+        return first - low, second - low
+    dense = np.unique(values, return_inverse=True)[1]
     return dense[: len(first)], dense[len(first) :]

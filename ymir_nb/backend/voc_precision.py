@@ -18,7 +18,7 @@ import pandas as pd
 from ymir_nb.backend.comparable import comparable
 from ymir_nb.backend.dataset import Dataset
 from ymir_nb.backend.errors import InvalidTable
-from ymir_nb.backend.ordering import by_falling_score, cells, stable_order
+from ymir_nb.backend.ordering import by_label_and_score, cells, stable_order
 from ymir_nb.backend.overlaps import Bools, Boxes, Floats, Ints, Span, box_overlap, overlapping
 from ymir_nb.backend.precision import mean_there
 
@@ -104,9 +104,9 @@ def evaluate_voc(
     objects = replace(objects, weight=np.zeros(len(objects))).take(
         stable_order(objects.label, stable_order(objects.image))
     )
-    detections = detections.take(stable_order(detections.label, by_falling_score(detections.weight)))
+    detections = detections.take(by_label_and_score(detections.label, detections.weight))
     counts = ~_ignored(truth.annotations)[objects.source]
-    taken = _taken(objects, detections, (sides.n_images, n_labels), float(np.nextafter(iou, 2.0)) if above else iou)
+    taken = _taken(objects, detections, sides.n_images, float(np.nextafter(iou, 2.0)) if above else iou)
     right, wrong = _judged(taken, counts)
     n_truth = np.bincount(objects.label[counts], minlength=n_labels)
     bounds = np.searchsorted(detections.label, np.arange(n_labels + 1))
@@ -131,10 +131,10 @@ def _ignored(annotations: pd.DataFrame) -> Bools:
     return ignored
 
 
-def _taken(objects: Boxes, detections: Boxes, shape: tuple[int, int], least: float) -> Ints:
+def _taken(objects: Boxes, detections: Boxes, n_images: int, least: float) -> Ints:
     """Find for each detection the object of its label and image that it overlaps most, the first of equals; or -1."""
     sides = ((objects.label, objects.image), (detections.label, detections.image))
-    object_cell, cell = cells(*sides, *shape)
+    object_cell, cell = cells(*sides, n_images)
     n_objects = np.bincount(object_cell, minlength=int(cell.max(initial=0)) + 1)
     first = np.cumsum(n_objects) - n_objects
     span = Span(np.arange(len(detections)), first[cell], n_objects[cell])
