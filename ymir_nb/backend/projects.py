@@ -14,7 +14,7 @@ from ymir_nb.backend.errors import ProjectError, ProjectNotFound
 from ymir_nb.backend.executors import KINDS, ExecutorBook
 from ymir_nb.backend.names import check_name
 from ymir_nb.backend.objects import write_atomically
-from ymir_nb.backend.strategies import STRATEGIES
+from ymir_nb.backend.strategies import BUDGETS, DEFAULT, POOLS, STRATEGIES
 from ymir_nb.backend.workspace import Workspace
 
 STEPS = ("prepare_mining", "mining", "label", "prepare_training", "training")
@@ -41,7 +41,12 @@ class Plan:
     strategy : str
         A key of `strategies.STRATEGIES`, or ``executor`` for the executor's own mining.
     k : int
-        Images mined each round.
+        Images mined each round, or boxes.
+    budget : {'images', 'boxes'}
+        What k counts.
+    pool_strategy : {'dedup', 'whole', 'chunk', 'custom'}
+        How the pool is worked through, see `strategies.pools.POOLS`; for custom, name what is left out as the
+        setting ``exclude`` of the step prepare_mining.
     seed : int
         Of mining strategies that draw.
     overlap : {'stop', 'train', 'val'}
@@ -62,8 +67,10 @@ class Plan:
     labels: tuple[str, ...]
     executor: str = "tiny"
     parameters: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    strategy: str = "entropy"
+    strategy: str = DEFAULT
     k: int = 20
+    budget: str = "images"
+    pool_strategy: str = "dedup"
     seed: int = 0
     overlap: str = "stop"
     warm_start: bool = True
@@ -323,6 +330,8 @@ def _checked(workspace: Workspace, plan: Plan) -> Plan:
         plan.strategy,
         f"one of {', '.join([*STRATEGIES, EXECUTOR_STRATEGY])}",
     )
+    _require(plan.budget in BUDGETS, "budget", plan.budget, f"one of {', '.join(BUDGETS)}")
+    _require(plan.pool_strategy in POOLS, "pool_strategy", plan.pool_strategy, f"one of {', '.join(POOLS)}")
     _require(plan.overlap in OVERLAP_RULES, "overlap", plan.overlap, f"one of {', '.join(OVERLAP_RULES)}")
     _require(_is_whole(plan.k, 1), "k", plan.k, "a whole number from 1")
     _require(_is_whole(plan.seed, 0), "seed", plan.seed, "a whole number from 0")

@@ -19,6 +19,7 @@ from ymir_nb.backend import evaluation, inference, mining, ops, training
 from ymir_nb.backend.errors import ProjectError
 from ymir_nb.backend.jobs import Watch
 from ymir_nb.backend.projects import STEPS, Project
+from ymir_nb.backend.strategies import left_out
 
 Settings = dict[str, Any]
 Result = dict[str, Any]
@@ -193,8 +194,15 @@ def _last_training(project: Project, number: int) -> Result:
 
 def _prepare_mining_presets(project: Project, number: int) -> Settings:
     last = _last_training(project, number)
-    mined = [_result(project, earlier, "mining")["mined"] for earlier in range(1, number)]
-    return {"pool": project.plan.pool, "exclude": [last["train"], last["val"], *mined]}
+    earlier = range(1, number)
+    exclude = left_out(
+        project.plan.pool_strategy,
+        train=last["train"],
+        val=last["val"],
+        inputs=[_result(project, each, "prepare_mining")["candidates"] for each in earlier],
+        outputs=[_result(project, each, "mining")["mined"] for each in earlier],
+    )
+    return {"pool": project.plan.pool, "exclude": exclude}
 
 
 def _prepare_mining(project: Project, settings: Settings, watch: Watch) -> Result:  # noqa: ARG001
@@ -220,8 +228,11 @@ def _mining_presets(project: Project, number: int) -> Settings:
     return {
         "candidates": _result(project, number, "prepare_mining")["candidates"],
         "model": _last_training(project, number)["model"],
+        "train": _last_training(project, number)["train"],
+        "committee": [_result(project, earlier, "mining")["predictions"] for earlier in range(1, number)],
         "strategy": plan.strategy,
         "k": plan.k,
+        "budget": plan.budget,
         "seed": plan.seed,
         "executor": plan.executor,
         "parameters": {kind: dict(plan.parameters.get(kind, {})) for kind in ("infer", "mining")},
@@ -236,6 +247,9 @@ def _mining(project: Project, settings: Settings, watch: Watch) -> Result:
         model=settings["model"],
         strategy=settings["strategy"],
         k=settings["k"],
+        budget=settings["budget"],
+        train=settings["train"],
+        committee=settings["committee"],
         seed=settings["seed"],
         executor=settings["executor"],
         parameters=settings["parameters"],

@@ -21,6 +21,7 @@ What it writes, all of it below the output folders that env.yaml names:
   `models/result.yaml`, TensorBoard scalars (`loss/*`, `val/mAP`, `learning_rate`);
 - inference: `infer-result.json`; besides the contract's whole-pixel `box`, every detection carries
   `xyxy`, the same box as four floats with an exclusive far edge;
+- inference with `features: true`: also `features/`, plain arrays, see `features.write_features`;
 - mining: `result.tsv`, the most informative image first;
 - always: `monitor.txt`, growing from 0 to 1, with state 4, a return code and a reason after a failure.
 

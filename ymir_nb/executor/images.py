@@ -82,6 +82,13 @@ def load_picture(path: str, size: InputSize) -> Picture:
     return Picture(pixels, width, height, (fitted[0] / width, fitted[1] / height))
 
 
+def fitted_size(picture: Picture) -> tuple[int, int]:
+    """Give the columns and rows of the input that show the image; the rest is padding."""
+    _, height, width = picture.pixels.shape
+    columns, rows = round(picture.width * picture.scale[0]), round(picture.height * picture.scale[1])
+    return min(max(columns, 1), width), min(max(rows, 1), height)
+
+
 def normalised(pixels: torch.Tensor) -> torch.Tensor:
     """Turn uint8 pixels into floats around zero."""
     return (pixels.float() - PAD) / SPREAD

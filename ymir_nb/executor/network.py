@@ -83,7 +83,11 @@ class Detector(nn.Module):
         self.distances = nn.Conv2d(HEAD_WIDTH, 4, 1)
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Apply it; the last layers compute in float32 so that close scores keep their order."""
+        """Apply it."""
+        return self.answers(self.features(x))
+
+    def features(self, x: torch.Tensor) -> torch.Tensor:
+        """Give the map that heatmaps and distances are read from: (n, 48, height / 4, width / 4)."""
         x = self.stem(x.contiguous(memory_format=torch.channels_last))
         maps = []
         for stage in self.stages:
@@ -92,7 +96,12 @@ class Detector(nn.Module):
         y = self.laterals[-1](maps[-1])
         for lateral, finer in zip(reversed(self.laterals[:-1]), reversed(maps[:-1]), strict=True):
             y = lateral(finer) + functional.interpolate(y, size=finer.shape[-2:], mode="nearest")
-        y = self.head(y).float().permute(0, 2, 3, 1)
+        features: torch.Tensor = self.head(y)
+        return features
+
+    def answers(self, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Read heatmaps and distances off the features, in float32 so that close scores keep their order."""
+        y = features.float().permute(0, 2, 3, 1)
         # As one matrix product over the channels: two narrow convolutions took a third of a step's backward pass.
         weight = torch.cat([self.heatmap.weight, self.distances.weight]).flatten(1)
         bias = torch.cat([_bias(self.heatmap), _bias(self.distances)])

@@ -5,16 +5,21 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from ymir_nb.executor.checkpoints import Checkpoint, load_checkpoint
+from ymir_nb.executor.consistency import consistencies
 from ymir_nb.executor.contract import Task, write_atomically
 from ymir_nb.executor.detection import Detections, Finder, find_all
 from ymir_nb.executor.device import choose_device, make_repeatable, use_half, workers
 from ymir_nb.executor.errors import MODEL, ExecutorFailure
+from ymir_nb.executor.features import FOLDER, write_features
 from ymir_nb.executor.images import PictureSource
 from ymir_nb.executor.monitor import Monitor
 from ymir_nb.executor.network import Detector, for_inference
@@ -37,18 +42,39 @@ def score(task: Task, plan: ScoringPlan, monitor: Monitor) -> None:
     make_repeatable()
     checkpoint = load_checkpoint(task.config.get("model_params_path"), "model_params_path")
     finder = _finder(checkpoint, names, settings, device)
+    changing = task.run_mining and settings.mining_algorithm == "cald"
+    asked = settings.features or (task.run_mining and settings.mining_algorithm == "aldd")
     source = PictureSource(paths, checkpoint.size, cache_mb=0)
     found: list[Detections] = []
+    steady: list[float] = []
     with workers(settings.n_threads, device) as pool:
-        for each in find_all(finder, source, settings.batch_size, pool):
+        for each in find_all(replace(finder, look=asked), source, settings.batch_size, pool):
             found.append(each)
-            monitor.progress(0.98 * len(found) / len(paths))
+            monitor.progress((0.3 if changing else 0.98) * len(found) / len(paths))
+        for value in _steadiness(finder, source, settings.batch_size, pool) if changing else ():
+            steady.append(value)
+            monitor.progress(0.3 + 0.68 * len(steady) / len(paths))
     log.info("scored %d images, %d detections", len(paths), sum(len(each.scores) for each in found))
     if task.run_mining:
-        write_mining(task.mining_result, dict(zip(paths, mining_scores(paths, found, settings), strict=True)))
+        mined = steady or mining_scores(paths, found, settings)
+        write_mining(task.mining_result, dict(zip(paths, mined, strict=True)))
     if task.run_infer:
+        if settings.features:
+            write_features(task.infer_result.parent / FOLDER, paths, found, names)
         write_detections(task.infer_result, paths, found, names)
     monitor.progress(1.0)
+
+
+def _steadiness(finder: Finder, source: PictureSource, batch_size: int, pool: ThreadPoolExecutor) -> Iterator[float]:
+    """Go through the images once more, changed, for CALD."""
+    looking = replace(finder, look=True)
+
+    def batch(start: int) -> list[float]:
+        places = range(start, min(start + batch_size, len(source)))
+        return consistencies(looking, [source.get(place) for place in places])
+
+    for values in pool.map(batch, range(0, len(source), batch_size)):
+        yield from values
 
 
 def _finder(checkpoint: Checkpoint, names: list[str], settings: ScoringSettings, device: torch.device) -> Finder:
@@ -77,10 +103,13 @@ def mining_scores(paths: list[str], found: list[Detections], settings: ScoringSe
     `entropy`: the binary entropy, in bits, of the scores p of the heatmaps' peaks,
     -p log2 p - (1 - p) log2 (1 - p), averaged over the `mining_top_boxes` most uncertain peaks. It lies in
     [0, 1]; an image without detections still has peaks, so it keeps a finite score, near 0, and its place
-    at the end of the list. `random`: uniform in [0, 1) from the seed and the file's name alone.
+    at the end of the list. `random`: uniform in [0, 1) from the seed and the file's name alone. `aldd`: see
+    `disagreement.disagreement`. `cald` goes through changed images, see `consistency.consistencies`.
     """
     if settings.mining_algorithm == "random":
         return [_random_score(Path(path).name, settings.seed) for path in paths]
+    if settings.mining_algorithm == "aldd":
+        return [each.look.disagreement if each.look else 0.0 for each in found]
     return [uncertainty(each.peaks, settings.mining_top_boxes) for each in found]
 
 

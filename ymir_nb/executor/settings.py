@@ -47,6 +47,7 @@ class ScoringSettings:
     max_boxes: int
     precision: str
     n_threads: int
+    features: bool
     mining_algorithm: str
     mining_top_boxes: int
 
@@ -70,7 +71,7 @@ RANGES: dict[str, tuple[float, float]] = {
 CHOICES = {
     "flip": ("none", "horizontal", "both"),
     "precision": ("auto", "float32", "bfloat16"),
-    "mining_algorithm": ("entropy", "random"),
+    "mining_algorithm": ("entropy", "random", "aldd", "cald"),
 }
 
 
@@ -140,11 +141,13 @@ def _checked(name: str, config: dict[str, Any], defaults: dict[str, Any]) -> Any
     default = defaults[name]
     given = config.get(name, default)
     try:
-        if isinstance(given, bool) or (isinstance(default, int) and float(given) != int(float(given))):
+        if isinstance(given, bool) != isinstance(default, bool) or (
+            isinstance(default, int) and float(given) != int(float(given))
+        ):
             raise ValueError(given)
         value = type(default)(float(given)) if isinstance(default, int) else type(default)(given)
     except (TypeError, ValueError, OverflowError) as error:
-        kind = {int: "a whole number", float: "a number", str: "a text"}[type(default)]
+        kind = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}[type(default)]
         raise ExecutorFailure(f"config.yaml: {name} is {given!r}, it must be {kind}", code=CONFIG) from error
     low, high = RANGES.get(name, (float("-inf"), float("inf")))
     if not isinstance(value, str) and not low <= value <= high:

@@ -21,9 +21,10 @@ from ymir_nb.backend.strategies.disagreement import committee, missed_objects
 from ymir_nb.backend.strategies.duplicates import group_duplicates
 from ymir_nb.backend.strategies.evidence import MIN_SCORE, Evidence
 from ymir_nb.backend.strategies.features import ClassScores, Features
-from ymir_nb.backend.strategies.hybrid import hybrid
+from ymir_nb.backend.strategies.hybrid import hybrid, hybrid_pool
+from ymir_nb.backend.strategies.pools import POOLS, left_out
 from ymir_nb.backend.strategies.ranking import EXPLORED
-from ymir_nb.backend.strategies.selection import expected_boxes, select
+from ymir_nb.backend.strategies.selection import BUDGETS, affordable, expected_boxes, select
 from ymir_nb.backend.strategies.uncertainty import (
     entropy,
     entropy_max,
@@ -41,19 +42,24 @@ from ymir_nb.backend.strategies.uncertainty import (
 
 __all__ = [
     "ALGORITHMS",
+    "BUDGETS",
     "DEFAULT",
     "EXPLORED",
     "MIN_SCORE",
     "NEEDS",
+    "POOLS",
     "STRATEGIES",
     "ClassScores",
     "Comparison",
     "Evidence",
     "Features",
     "Strategy",
+    "affordable",
     "compare_strategies",
     "expected_boxes",
     "group_duplicates",
+    "hybrid_pool",
+    "left_out",
     "select",
 ]
 

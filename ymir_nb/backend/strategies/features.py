@@ -138,6 +138,11 @@ class ClassScores:
     labels: tuple[str, ...]
     scores: Vectors
 
+    def take(self, names: Iterable[str]) -> ClassScores:
+        """Keep the boxes on these images."""
+        wanted = self.boxes["image"].isin(set(names)).to_numpy()
+        return ClassScores(self.boxes[wanted].reset_index(drop=True), self.labels, self.scores[wanted])
+
     def to_bytes(self) -> bytes:
         """Write as Parquet, the scores as float16."""
         return _write(self.boxes, "scores", self.scores, self.labels)

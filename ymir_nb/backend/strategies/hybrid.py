@@ -70,14 +70,9 @@ def hybrid(evidence: Evidence, *, pool: int = POOL, explored: float = EXPLORED, 
     """
     names, boxes = evidence.names, evidence.boxes
     doubt = _weighted(evidence, boxes)
-    value = np.zeros(len(names))
-    value[boxes.seen] = top_sum(doubt, boxes.starts, top)
-    tickets = draw(names, seed=evidence.seed)
-    k = min(evidence.k, len(names))
-    drawn = np.lexsort((np.arange(len(names)), tickets))[: _quota(k, explored, evidence.seed)]
-    uncertain = _best(value, tickets, pool * (k - len(drawn)), without=drawn)
+    value, tickets, drawn, uncertain = _first_stage(evidence, doubt, pool=pool, explored=explored, top=top)
     vectors, near = _compared(evidence, boxes, uncertain)
-    picked, distance = farthest_first(vectors, near, k - len(drawn))
+    picked, distance = farthest_first(vectors, near, min(evidence.k, len(names)) - len(drawn))
     chosen = _interleaved(uncertain[picked], drawn)
     # Those without any detection follow last, in the order of their tickets.
     score = batch(chosen, np.where(value > 0, value, 1e-9 * tickets))
@@ -90,6 +85,37 @@ def hybrid(evidence: Evidence, *, pool: int = POOL, explored: float = EXPLORED, 
         return [_reason(place, texts.get(place, "no detections"), far, lots) for place in places.tolist()]
 
     return scored(names, score, reasons(evidence, score, why, rest="less uncertain than those above"))
+
+
+def hybrid_pool(evidence: Evidence) -> pd.Series:
+    """Name the images among which `hybrid` will choose: the only ones that it needs vectors of.
+
+    Parameters
+    ----------
+    evidence : Evidence
+        As `hybrid`, without features.
+
+    Returns
+    -------
+    Series of str
+        About four times `k` names, sorted.
+    """
+    doubt = _weighted(evidence, evidence.boxes)
+    *_, uncertain = _first_stage(evidence, doubt, pool=POOL, explored=EXPLORED, top=TOP_BOXES)
+    return evidence.names.iloc[np.sort(uncertain)].reset_index(drop=True)
+
+
+def _first_stage(
+    evidence: Evidence, doubt: Floats, *, pool: int, explored: float, top: int
+) -> tuple[Floats, Floats, Ints, Ints]:
+    """Give each image's value and ticket, the places that are drawn, and those of the most uncertain."""
+    names, boxes = evidence.names, evidence.boxes
+    value = np.zeros(len(names))
+    value[boxes.seen] = top_sum(doubt, boxes.starts, top)
+    tickets = draw(names, seed=evidence.seed)
+    k = min(evidence.k, len(names))
+    drawn = np.lexsort((np.arange(len(names)), tickets))[: _quota(k, explored, evidence.seed)]
+    return value, tickets, drawn, _best(value, tickets, pool * (k - len(drawn)), without=drawn)
 
 
 def _reason(place: int, boxes: str, far: dict[int, float], drawn: set[int]) -> str:

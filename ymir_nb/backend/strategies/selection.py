@@ -8,6 +8,8 @@ import pandas as pd
 from ymir_nb.backend.errors import InvalidTable
 from ymir_nb.backend.strategies.evidence import boxes_on
 
+BUDGETS = ("images", "boxes")
+
 
 def select(scored: pd.DataFrame, k: int, *, budget: str = "images", n_boxes: pd.Series | None = None) -> pd.DataFrame:
     """Choose the images of highest score that a budget pays for.
@@ -54,11 +56,9 @@ def select(scored: pd.DataFrame, k: int, *, budget: str = "images", n_boxes: pd.
     if len(twice):
         raise InvalidTable(f"scores: {len(twice)} images stand there twice, the first is {twice.iloc[0]}.")
     top = scored
-    if budget == "boxes":
+    if budget != "images":
         ordered = scored.sort_values(["score", "image"], ascending=[False, True], ignore_index=True)
-        k = _paid(ordered["image"], k, n_boxes)
-    elif budget != "images":
-        raise InvalidTable(f"there is no budget in {budget!r}; there is one in images, or in boxes.")
+        k = affordable(ordered["image"], k, budget=budget, n_boxes=n_boxes)
     if 0 < k < len(scored):
         # Only what reaches the k-th score is sorted: a million images cost 0.1 s, not 2 s.
         top = scored[score >= np.partition(score, len(score) - k)[len(score) - k]]
@@ -100,8 +100,25 @@ def expected_boxes(images: pd.DataFrame, predictions: pd.DataFrame) -> pd.Series
     return pd.Series(np.maximum(total, 1.0), index=pd.Index(names))
 
 
-def _paid(images: pd.Series, k: int, n_boxes: pd.Series | None) -> int:
-    """Say how many images, in their order, a budget of k boxes pays for."""
+def affordable(images: pd.Series, k: int, *, budget: str = "images", n_boxes: pd.Series | None = None) -> int:
+    """Say how many images, in their order, a budget pays for.
+
+    Parameters
+    ----------
+    images : Series of str
+        Best first.
+    k, budget, n_boxes
+        As `select`.
+
+    Raises
+    ------
+    InvalidTable
+        An unknown budget, or the boxes of an image are not told.
+    """
+    if budget == "images":
+        return min(k, len(images))
+    if budget not in BUDGETS:
+        raise InvalidTable(f"there is no budget in {budget!r}; there is one in {' or in '.join(BUDGETS)}.")
     if n_boxes is None:
         raise InvalidTable("a budget in boxes needs n_boxes, see expected_boxes(images, predictions).")
     cost = n_boxes.reindex(images).to_numpy(dtype=np.float64)
