@@ -45,6 +45,20 @@ def test_the_area_is_the_mean_height_of_the_lines():
     assert area([0, 10], [[0, 1], [1, 1]]).tolist() == [0.5, 1.0]
 
 
+def test_a_curve_that_is_cut_off_counts_as_far_as_it_goes():
+    assert area([0, 10, 20], [0.0, 1.0, 1.0], 10) == 0.5
+    assert area([0, 10, 20], [0.0, 1.0, 1.0], 5) == 0.25
+    assert area([0, 10, 20], [[0.0, 1.0, 1.0], [0.0, 1.0, 3.0]], [15, 15]).tolist() == pytest.approx(
+        [10 / 15, 12.5 / 15]
+    )
+
+
+def test_in_boxes_areas_are_compared_as_far_as_both_go():
+    crowds = arm("crowds", 1, SLOW, boxes=[120, 480, 840, 1200])
+    gain = row(compare(runs(arm("random", 1, SLOW), crowds), against="n_boxes"), "crowds")["gain"]
+    assert gain == pytest.approx((0.1 + 0.2) / 2 - (0.1 + 0.4) / 2)
+
+
 def test_labels_needed_are_read_off_between_the_rounds():
     assert needed([40, 80, 120], [0.2, 0.4, 0.8], 0.5) == 50
     assert needed([40, 80], [0.2, 0.4], 0.4) == 40

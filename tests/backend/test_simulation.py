@@ -155,6 +155,24 @@ def test_a_failing_executor_ends_it_and_finished_rounds_stay(data, replay):
     assert len(Runs.read(runs.path).lines) == lines
 
 
+def test_a_job_whose_supervisor_was_killed_is_done_once_more(data, replay):
+    killed = []
+
+    def kill(share, words):
+        for state in jobs.glob("*s7-r0-train*/run.json") if not killed else ():
+            pid = json.loads(state.read_text()).get("supervisor", {}).get("pid")
+            if pid:
+                os.kill(pid, signal.SIGKILL)
+                killed.append(pid)
+
+    jobs = Jobs.of(data).directory
+    runs = replay(
+        strategies=("random",), seeds=(7,), rounds=0, parameters={"training": {"idle_seconds": 1.0}}, watch=kill
+    )
+    assert killed
+    assert len(arm(runs, "random", 7)) == 1
+
+
 def test_runs_of_another_plan_are_not_mixed(replay, tmp_path):
     kept = tmp_path / "kept.jsonl"
     replay(results=kept, rounds=0)
@@ -264,3 +282,38 @@ def test_the_notebook_shows_runs_and_writes_the_page(data, replay, tmp_path):
     assert shown.count("image/png") == 2
     assert shown.count("text/html") >= 3
     assert "<svg" in (tmp_path / "page.html").read_text()
+
+
+SEEING = """
+import json, os, subprocess, sys
+from pathlib import Path
+import numpy as np, yaml
+env = yaml.safe_load(Path(os.environ["DEFAULT_ENV_FILE_PATH"]).read_text())
+config = yaml.safe_load(Path(env["input"]["config_file"]).read_text())
+code = subprocess.run([sys.executable, {average!r}]).returncode
+if config.get("features"):
+    paths = [line.split()[0] for line in Path(env["input"]["candidate_index_file"]).read_text().splitlines()]
+    folder = Path(env["output"]["root_dir"]) / "features"
+    folder.mkdir()
+    names = [path.rsplit("/", 1)[1] for path in paths]
+    (folder / "index.json").write_text(json.dumps({"images": names, "class_names": config["class_names"]}))
+    np.save(folder / "images.npy", np.random.default_rng(0).random((len(names), 4), dtype=np.float32))
+sys.exit(code)
+"""
+
+
+def test_a_strategy_that_compares_images_is_given_features_of_these_and_of_the_labelled_ones(data, replay, tmp_path):
+    manual = tmp_path / "man"
+    shutil.copytree(HERE / "average-man", manual)
+    with (manual / "infer-template.yaml").open("a") as template:
+        template.write("features: false\n")
+    script = tmp_path / "seeing.py"
+    script.write_text(SEEING.replace("{average!r}", repr(str(HERE / "average.py"))))
+    ExecutorBook(data.store).add("seeing", [sys.executable, str(script)], templates=manual)
+    runs = replay(executor="seeing", strategies=("kcenter", "random"))
+    seen = Jobs.of(data).attach(arm(runs, "kcenter")[0]["jobs"][1]).out_dir / "features" / "index.json"
+    assert len(json.loads(seen.read_text())["images"]) == 12 + 3
+    assert not (Jobs.of(data).attach(arm(runs, "random")[0]["jobs"][1]).out_dir / "features").exists()
+    assert arm(runs, "kcenter")[0]["chosen"] != arm(runs, "random")[0]["chosen"]
+    with pytest.raises(ProjectError, match="needs features"):
+        replay(strategies=("kcenter",))

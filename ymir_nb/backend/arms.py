@@ -13,12 +13,16 @@ import pandas as pd
 from ymir_nb.backend import contract, metrics, ops, packages
 from ymir_nb.backend.dataset import Dataset
 from ymir_nb.backend.detections import read_infer
+from ymir_nb.backend.embeddings import Seen as Look
+from ymir_nb.backend.embeddings import read_features
+from ymir_nb.backend.errors import JobFailed
 from ymir_nb.backend.evaluation import restrict
 from ymir_nb.backend.executors import Executor, gpu_count
 from ymir_nb.backend.jobs import JobRecord, Jobs, Order
+from ymir_nb.backend.mining import HEAD, LEAST_HEAD
 from ymir_nb.backend.names import work_id
 from ymir_nb.backend.results import read_mining
-from ymir_nb.backend.strategies import ALGORITHMS, STRATEGIES, Evidence, select
+from ymir_nb.backend.strategies import ALGORITHMS, NEEDS, STRATEGIES, Evidence, group_duplicates, select
 from ymir_nb.backend.training_results import TrainingResult, read_training
 
 SPENT = "spent"
@@ -64,10 +68,29 @@ class Replay:
 
 @dataclass(frozen=True, eq=False)
 class Seen:
-    """What a model says: predictions, and where it was asked for them the executor's own scores."""
+    """What a model says: predictions, and where the strategy asked for them the executor's scores and features."""
 
     predictions: Dataset
     scores: pd.DataFrame | None
+    look: Look | None
+
+    def evidence(self, images: pd.DataFrame, train: Dataset, *, k: int, seed: int) -> Evidence:
+        """Give what a strategy may look at, of these images; what is said of others plays no part."""
+        names, known = images["image"], train.images["image"]
+        rows = self.predictions.annotations
+        features = self.look.features if self.look else None
+        chances = self.look.class_scores if self.look else None
+        return Evidence(
+            images,
+            rows[rows["image"].isin(names)].reset_index(drop=True),
+            labelled_counts=train.counts(),
+            features=features.take(names) if features else None,
+            labelled_features=features.take(known) if features else None,
+            class_scores=chances.take(names) if chances else None,
+            executor_scores=self.scores,
+            k=k,
+            seed=seed,
+        )
 
 
 class Arm:
@@ -113,8 +136,7 @@ class Arm:
         train = self._train_set(number)
         rest = ops.unlabel(ops.exclude(replay.pool, train))
         package = self._train(number)
-        test = ops.unlabel(replay.test)
-        seen = self._predict(number, test if is_last else ops.merge([test, rest]), package, is_last=is_last)
+        seen = self._predict(number, self._looked_at(rest, is_last=is_last), package, is_last=is_last)
         measured = metrics.evaluate(restrict(replay.test, replay.pool.labels), seen.predictions)
         return {
             "strategy": self.strategy,
@@ -135,24 +157,33 @@ class Arm:
             (record.directory / SPENT).touch()
             for name in ("models", "tensorboard"):
                 shutil.rmtree(record.out_dir / name, ignore_errors=True)
+            shutil.rmtree(record.out_dir / "features", ignore_errors=True)
             (record.out_dir / "infer-result.json").unlink(missing_ok=True)
 
     def _train_set(self, number: int) -> Dataset:
         """Give what is labelled when a round begins."""
         return ops.take(self.replay.pool, (image for batch in self.labelled[: number + 1] for image in batch))
 
+    def _looks(self, *, is_last: bool) -> bool:
+        """Tell whether the strategy is given what the network sees beside boxes."""
+        offers = "features" in self.replay.executor.templates["infer"]
+        return offers and not is_last and "features" in NEEDS.get(self.strategy, ())
+
+    def _looked_at(self, rest: Dataset, *, is_last: bool) -> Dataset:
+        """Give what is predicted on: the test images, those to choose from, and those they are compared with."""
+        test = ops.unlabel(self.replay.test)
+        if is_last:
+            return test
+        return ops.merge([test, ops.unlabel(self.replay.pool) if self._looks(is_last=is_last) else rest])
+
     def _choose(self, seen: Seen, rest: Dataset, train: Dataset, number: int) -> list[str]:
         """Let the strategy choose."""
-        here = seen.predictions.annotations["image"].isin(rest.images["image"])
-        evidence = Evidence(
-            rest.images,
-            seen.predictions.annotations[here].reset_index(drop=True),
-            labelled_counts=train.counts(),
-            executor_scores=seen.scores,
-            k=self.replay.k,
-            seed=1000 * self.seed + number,
-        )
-        return [str(image) for image in select(STRATEGIES[self.strategy](evidence), self.replay.k)["image"]]
+        k = self.replay.k
+        evidence = seen.evidence(rest.images, train, k=k, seed=1000 * self.seed + number)
+        board = select(STRATEGIES[self.strategy](evidence), len(rest))
+        if evidence.features is not None:
+            board = group_duplicates(board, features=evidence.features, head=max(HEAD * k, LEAST_HEAD))
+        return [str(image) for image in board["image"].head(k)]
 
     def _train(self, number: int) -> bytes:
         """Train the model of a round, or read it where it is trained, and give its package."""
@@ -185,7 +216,8 @@ class Arm:
     def _predict(self, number: int, images: Dataset, package: bytes, *, is_last: bool) -> Seen:
         """Predict on images, and let the executor score them where the strategy asks for that, in one job."""
         replay, executor = self.replay, self.replay.executor
-        config = executor.config("infer", replay.given["infer"])
+        looks = self._looks(is_last=is_last)
+        config = executor.config("infer", {**replay.given["infer"], **({"features": True} if looks else {})})
         scored = self.strategy in ALGORITHMS and not is_last
         if scored:
             asked = {**replay.given["mining"], "mining_algorithm": ALGORITHMS[self.strategy]}
@@ -204,21 +236,31 @@ class Arm:
         def ingest(out: Path) -> str:
             rows = read_infer(out, images.images, task.class_names).annotations
             scores = read_mining(out, images.images).scores if scored else None
-            found.append(Seen(Dataset.of(images.images, rows, labels=task.class_names), scores))
+            look = read_features(out, images.images, task.class_names) if looks else None
+            found.append(Seen(Dataset.of(images.images, rows, labels=task.class_names), scores, look))
             return replay.name
 
         self._do("infer", task, ingest)
         return found[-1]
 
     def _do(self, kind: str, task: contract.Task, ingest: Callable[[Path], str]) -> None:
-        """Do a job, and note it; one that was spent is done afresh."""
+        """Do a job, and note it; one that was spent is done afresh, one that was interrupted once more."""
         replay = self.replay
         gpus = ",".join(map(str, range(gpu_count(task.config))))
         order = Order(task.task_id, replace(task, gpu_id=gpus), replay.executor.launch(task.config), ingest)
         if (replay.jobs.directory / order.id / SPENT).exists():
             shutil.rmtree(replay.jobs.directory / order.id)
         words = f"{self.strategy}, seed {self.seed}"
-        self.records[kind] = replay.jobs.run(order, watch=lambda share, said: replay.tell(share, f"{words}: {said}"))
+
+        def run() -> JobRecord:
+            return replay.jobs.run(order, watch=lambda share, said: replay.tell(share, f"{words}: {said}"))
+
+        try:
+            self.records[kind] = run()
+        except JobFailed:
+            if replay.jobs.attach(order.id).state != "interrupted":
+                raise
+            self.records[kind] = run()
 
     def _job_id(self, kind: str, number: int, config: Mapping[str, Any]) -> str:
         """Name a job by what goes into it; the first model is the same for every strategy."""

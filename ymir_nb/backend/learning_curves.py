@@ -82,13 +82,15 @@ def curves(runs: pd.DataFrame, *, value: str = "ap50") -> pd.DataFrame:
     ).reset_index()
 
 
-def area(x: npt.ArrayLike, y: npt.ArrayLike) -> Floats:
+def area(x: npt.ArrayLike, y: npt.ArrayLike, until: npt.ArrayLike = np.inf) -> Floats:
     """Area under curves as a share of their width: the mean height of the lines through the points.
 
     Parameters
     ----------
     x, y : array_like, shape (..., n_rounds)
         Labels spent, ascending, and what was reached with them.
+    until : array_like, shape (...)
+        Where the curves are cut off; above the first point.
 
     Returns
     -------
@@ -101,9 +103,12 @@ def area(x: npt.ArrayLike, y: npt.ArrayLike) -> Floats:
     0.75
     """
     across, up = np.broadcast_arrays(np.asarray(x, float), np.asarray(y, float))
-    width = across[..., -1] - across[..., 0]
-    summed = (np.diff(across) * (up[..., 1:] + up[..., :-1]) / 2).sum(-1)
-    mean: Floats = np.where(width > 0, summed / np.where(width > 0, width, 1.0), up[..., -1])
+    run, rise = np.diff(across), np.diff(up)
+    kept = np.clip(np.asarray(until, float)[..., None] - across[..., :-1], 0.0, run)
+    # A piece that is cut off counts with the height in the middle of what is left of it.
+    height = up[..., :-1] + rise * kept / np.where(run > 0, 2 * run, 1.0)
+    width = kept.sum(-1)
+    mean: Floats = np.where(width > 0, (kept * height).sum(-1) / np.where(width > 0, width, 1.0), up[..., -1])
     return mean
 
 
@@ -155,7 +160,8 @@ def compare(
     the number that the control's needs for it. The level is the control's first value plus `share` of
     what it has gained by its last round. Below 1 the strategy saves labels; 0.25 saves three of four.
 
-    Intervals are of 95 %, by resampling the seeds with replacement, the same seeds for both sides.
+    Areas of a pair are taken as far as both curves go. Intervals are of 95 %, by resampling the seeds with
+    replacement, the same seeds for both sides.
 
     Parameters
     ----------
@@ -243,7 +249,8 @@ def _compared(own: _Arms, control: _Arms, share: float, rng: np.random.Generator
     n_seeds = len(own.x)
     everyone = np.arange(n_seeds)[None, :]
     resamples = rng.integers(0, n_seeds, (N_RESAMPLES, n_seeds))
-    areas, others = area(own.x, own.y), area(control.x, control.y)
+    until = np.minimum(own.x[:, -1], control.x[:, -1])  # in boxes one of the two goes further
+    areas, others = area(own.x, own.y, until), area(control.x, control.y, until)
     low, high = _interval(areas[resamples].mean(1))
     gain_low, gain_high = _interval((areas - others)[resamples].mean(1))
     control_low, control_high = _interval(others[resamples].mean(1))
