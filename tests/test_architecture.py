@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "ymir_nb"
 
 FLOORS = {
-    "A": "errors event_records model_card names boxes tables labels dataset masks scaling ops strategies overlaps ordering assignment polygons run_lengths segmentations comparable contest matching precision metrics iou_sweep voc_precision semantic "
+    "A": "errors event_records model_card names boxes tables labels dataset masks scaling ops strategies stopping overlaps ordering assignment polygons run_lengths segmentations comparable contest matching precision metrics iou_sweep voc_precision semantic "
     "pairing marks confusion operating_points calibration outcomes resampling slices comparison objectlab label_review "
     "analysis diagnosis learning_curves",
     "B": "objects verified many_files git store images imagefiles sources reports fitting gathering formats sandbox untrusted outbox "
