@@ -8,7 +8,7 @@ import pandas as pd
 from ymir_nb.backend.strategies.evidence import Evidence
 from ymir_nb.backend.strategies.features import Features, Floats, Ints, Vectors
 from ymir_nb.backend.strategies.ranking import batch, draw, reasons, scored
-from ymir_nb.backend.strategies.spreading import farthest_first, nearest, unit
+from ymir_nb.backend.strategies.spreading import BLOCK, farthest_first, nearest, unit
 
 NEIGHBOURS = 20
 """Nearest images that tell how typical one is (TypiClust's number)."""
@@ -160,7 +160,7 @@ def _grouped(vectors: Vectors, n_groups: int, tickets: Floats) -> tuple[Ints, Ve
 
 def _nearest_centre(vectors: Vectors, centres: Vectors) -> Ints:
     group = np.empty(len(vectors), dtype=np.int64)
-    rows = max(1, (1 << 22) // len(centres))
+    rows = max(1, BLOCK // len(centres))
     for start in range(0, len(vectors), rows):
         group[start : start + rows] = (vectors[start : start + rows] @ centres.T).argmax(axis=1)
     return group
@@ -173,7 +173,7 @@ def _typical(vectors: Vectors) -> Floats:
     others = vectors[:: -(-len(vectors) // SAMPLE)]
     n_near = min(NEIGHBOURS + 1, len(others))
     inverse = np.empty(len(vectors))
-    rows = max(1, (1 << 22) // len(others))
+    rows = max(1, BLOCK // len(others))
     for start in range(0, len(vectors), rows):
         distance = np.sort(1.0 - vectors[start : start + rows] @ others.T, axis=1)[:, :n_near]
         inverse[start : start + rows] = 1.0 / (np.maximum(distance, 0.0).mean(axis=1) + 1e-3)

@@ -9,9 +9,11 @@ import pandas as pd
 
 from ymir_nb.backend.strategies.coverage import centred
 from ymir_nb.backend.strategies.features import Features, Ints
+from ymir_nb.backend.strategies.spreading import BLOCK
 
-ALIKE = 0.98
-"""Cosine, of vectors less the pool's mean, from which images are near-duplicates."""
+ALIKE = 0.995
+"""Cosine, of vectors less the pool's mean, from which images are near-duplicates: of the 20,000 pairs of 200 drawn
+scenes, all different, seven reach 0.98 by a barely trained detector, and none 0.99."""
 
 
 def group_duplicates(
@@ -74,19 +76,20 @@ def group_duplicates(
 
 
 def _by_vectors(features: Features, images: pd.Series, alike: float) -> Ints:
-    """Give, for each image, the place of the one that leads its group."""
-    vectors, _ = centred(features.image_vectors(features.images), None)
-    place = pd.Index(features.images).get_indexer(pd.Index(images))
-    vectors = vectors[place]
+    """Give, for each image, the place of the one that leads its group; images without vectors stand alone."""
+    known = features.images
+    vectors, _ = centred(features.image_vectors(known), None)
+    place = pd.Index(known).get_indexer(pd.Index(images))
+    held = np.flatnonzero(place >= 0)
+    vectors = vectors[place[held]]
     leader = np.arange(len(images))
-    block = max(1, (1 << 22) // max(len(images), 1))
-    for start in range(0, len(images), block):
-        rows = np.arange(start, min(start + block, len(images)))
+    block = max(1, BLOCK // max(len(held), 1))
+    for start in range(0, len(held), block):
+        rows = np.arange(start, min(start + block, len(held)))
         similar = vectors[rows] @ vectors[: rows[-1] + 1].T >= alike
-        for i in range(len(rows)):
-            own = int(rows[i])
-            earlier = np.flatnonzero(similar[i, :own])
+        for own, row in zip(rows, similar, strict=True):
+            earlier = held[np.flatnonzero(row[:own])]
             leads = earlier[leader[earlier] == earlier]
             if len(leads):
-                leader[own] = leads[0]
+                leader[held[own]] = leads[0]
     return leader

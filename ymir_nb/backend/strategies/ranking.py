@@ -14,7 +14,7 @@ from ymir_nb.backend.strategies.features import Floats, Ints
 EXPLORED = 0.1
 """Share of the images chosen that is left to chance or to images without detections."""
 
-REASONED = 20_000
+REASONED = 5_000
 """Reasons are written for so many of the best images, or four times those wanted; nobody reads the rest."""
 
 UNSEEN, EXPLORING = "no detections", "no detections; drawn to explore"

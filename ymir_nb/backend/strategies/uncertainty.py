@@ -173,10 +173,12 @@ def name_boxes(boxes: Boxes, doubt: Floats, places: Ints, *, top: int = TOP_BOXE
     order = rows[np.lexsort((boxes.label[rows], -boxes.score[rows], -doubt[rows], boxes.place[rows]))]
     first = np.flatnonzero(np.r_[True, np.diff(boxes.place[order]) > 0]) if len(order) else order
     nth = np.arange(len(order)) - np.repeat(first, np.diff(np.r_[first, len(order)]))
+    told = order[nth < top]
     named: dict[int, list[str]] = {}
-    for row in order[nth < top]:
-        named.setdefault(int(boxes.place[row]), []).append(f"{boxes.labels[boxes.label[row]]} {boxes.score[row]:.2f}")
-    return [named[int(place)] for place in places]
+    columns = (each[told].tolist() for each in (boxes.place, boxes.label, boxes.score))
+    for place, label, score in zip(*columns, strict=True):
+        named.setdefault(place, []).append(f"{boxes.labels[label]} {score:.2f}")
+    return [named[place] for place in places.tolist()]
 
 
 def say_boxes(texts: list[str]) -> str:
