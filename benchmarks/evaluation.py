@@ -2,7 +2,9 @@
 
 Every measurement is a process of its own, one after the other, on the same drawn boxes. The peers start from JSON
 files and their own lists of dicts, ymir-nb from Parquet tables. Printed are medians: of the evaluation alone, from
-loaded tables, and of the whole process with its imports and its reading. Then ymir-nb alone, with more images.
+loaded tables, in seconds of the processor (none of them uses more than one at a time), so that other work on the
+machine weighs less; and of the whole process with its imports and its reading, by the clock. Then ymir-nb alone,
+with more images.
 """
 
 from __future__ import annotations
@@ -59,7 +61,7 @@ def compare(options: argparse.Namespace) -> None:
     """Measure all engines on few images, ymir-nb on many."""
     drawn = measure("draw", options)
     print(f"{options.images} images, {options.labels} labels, {drawn['objects']} objects, {drawn['found']} detections")
-    print(f"Python {platform.python_version()}, numpy {np.__version__}, {platform.machine()}; seconds are medians")
+    print(f"Python {platform.python_version()}, numpy {np.__version__}, {platform.machine()}; medians")
     first = [measure("first", options) for _ in range(3)]
     peers = {"pycocotools": [measure("pycocotools", options)]}
     first += [measure("first", options) for _ in range(2)]
@@ -187,9 +189,9 @@ def ours(options: argparse.Namespace, *, calls: int) -> dict[str, Any]:
     sides = Dataset(images, truth, labels), Dataset(images, found, labels)
     taken = []
     for _ in range(calls):
-        begin = time.perf_counter()
+        begin = time.process_time()
         result = evaluate(*sides)
-        taken.append(time.perf_counter() - begin)
+        taken.append(time.process_time() - begin)
     return said(median(taken[1:] or taken), result.to_frame()["value"].fillna(-1.0))
 
 
@@ -213,12 +215,12 @@ def peer(options: argparse.Namespace, coco: Callable[..., Any], evaluation: Call
     with contextlib.redirect_stdout(io.StringIO()):
         truth = coco(str(path(options, "truth.json")))
         found = truth.loadRes(str(path(options, "found.json")))
-        begin = time.perf_counter()
+        begin = time.process_time()
         result = evaluation(truth, found, iouType="bbox")
         result.evaluate()
         result.accumulate()
         result.summarize()
-        taken = time.perf_counter() - begin
+        taken = time.process_time() - begin
     return said(taken, result.stats[:12])
 
 

@@ -432,6 +432,15 @@ def test_ap_and_recall_at_many_thresholds_equal_pycocotools():
     np.testing.assert_allclose(table[table["label"] == ""]["ap"], by_iou, rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize(("more", "recall"), [(0.0, 1.0), (1e-10, 1.0), (1e-8, 0.0)])
+def test_at_a_threshold_of_one_a_hair_s_breadth_is_allowed(more, recall):
+    name = "a" * 32
+    truth, found = dataset([name], [box(name)]), dataset([name], [box(name, 0, 0, 10, 10 + more, score=0.5)])
+    theirs = coco_evaluation(truth, found, ious=[1.0])
+    ours = sweep(truth, found, ious=[1.0])["recall"].tolist()
+    assert ours == [recall] * 2 == [theirs.eval["recall"][0, 0, 0, 2]] * 2
+
+
 @pytest.mark.parametrize("n", [1, 7, 300])
 def test_other_limits_and_thresholds_equal_pycocotools(n):
     truth, predictions = random_pair(3, n_images=2, n_labels=1, n_found=500)

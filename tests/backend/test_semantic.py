@@ -148,6 +148,7 @@ def test_false_alarms_where_the_truth_says_nothing_cost_only_with_a_background()
     [
         (np.zeros((2, 2), int), np.zeros((2, 3), int), r"\(2, 2\).*\(2, 3\)"),
         (np.zeros((2, 2)), np.zeros((2, 2), int), "whole numbers"),
+        (np.zeros((2, 2), int), np.zeros((2, 2)), "whole numbers"),
         (np.full((2, 2), 4), np.zeros((2, 2), int), "the value 4"),
         (np.full((2, 2), -1), np.zeros((2, 2), int), "the value -1"),
     ],

@@ -138,6 +138,16 @@ def test_a_second_detection_of_an_object_is_wrong_even_where_it_reaches_a_free_o
     assert evaluate(truth, found, ious=[0.5]).ar_100 == 1
 
 
+def test_of_two_objects_that_overlap_alike_the_first_in_the_table_is_found():
+    name = "a" * 32
+    difficult = {"tags": '{"difficult": "1"}'}
+    first, second, between = (0, 0, 10, 10), (4, 0, 14, 10), box(name, 2, 0, 12, 10, score=0.9)
+    truth = dataset([name], [box(name, *first, **difficult), box(name, *second)])
+    assert assert_equals_the_walk(truth, dataset([name], [between])).per_label["n_right"].item() == 0
+    truth = dataset([name], [box(name, *first), box(name, *second, **difficult)])
+    assert assert_equals_the_walk(truth, dataset([name], [between])).per_label["n_right"].item() == 1
+
+
 def test_real_photographs_score_as_the_devkit_s_rules_have_it():
     if not VOC100.exists():
         pytest.skip(f"the dataset is not at {VOC100}")
