@@ -250,8 +250,11 @@ def test_of_near_duplicates_the_best_ranked_stays_and_the_others_go_last_without
     assert board["why"].iloc[-1] == "near-duplicate of 00000000; x"
     head = group_duplicates(select(scored, 10), features=looks, head=4)
     assert [int(image, 16) for image in head["image"]] == [0, 1, 2, 4, 5, 6, 7, 8, 9, 3]
-    chain = group_duplicates(select(scored, 3), hashes=dict(zip(images(3)["image"], [1, 2, 1], strict=True)))
+    chain = group_duplicates(
+        select(scored, 3), hashes=dict(zip(images(3)["image"], [0, 0b111111, 0b1111], strict=True))
+    )
     assert chain["group"].tolist() == ["", "", f"{0:032x}"]
+    assert group_duplicates(select(scored, 3), hashes={f"{1:032x}": 7})["group"].tolist() == ["", "", ""]
 
 
 def test_an_image_without_a_vector_is_nobodys_duplicate():

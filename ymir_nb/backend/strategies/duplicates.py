@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from ymir_nb.backend.strategies.coverage import centred
@@ -14,6 +15,10 @@ from ymir_nb.backend.strategies.spreading import BLOCK
 ALIKE = 0.995
 """Cosine, of vectors less the pool's mean, from which images are near-duplicates: of the 20,000 pairs of 200 drawn
 scenes, all different, seven reach 0.98 by a barely trained detector, and none 0.99."""
+
+
+MOST_BITS = 4
+"""Bits in which the perceptual hashes of near-duplicates may differ, of 64."""
 
 
 def group_duplicates(
@@ -36,7 +41,8 @@ def group_duplicates(
     features : Features, optional
         Vectors of the images; alike from a cosine of `alike` on.
     hashes : mapping of str to int, optional
-        Perceptual hashes of images, used where there are no features; alike where they are equal.
+        Perceptual hashes of images, 64 bits each, used where there are no features; alike where at most four
+        bits differ, as they do when a picture is saved again or scaled.
     head : int, optional
         Look at so many of the best only; by default at all. The time grows with its square.
     alike : float
@@ -59,10 +65,7 @@ def group_duplicates(
     if features is not None:
         leader[: len(looked)] = _by_vectors(features, looked, alike)
     elif hashes is not None:
-        first: dict[int, int] = {}
-        for i, image in enumerate(looked):
-            if image in hashes:
-                leader[i] = first.setdefault(hashes[image], i)
+        leader[: len(looked)] = _by_hashes(hashes, looked)
     joined = leader != np.arange(len(board))
     images = board["image"].to_numpy(dtype=object)
     group = np.where(joined, images[leader], "")
@@ -82,12 +85,25 @@ def _by_vectors(features: Features, images: pd.Series, alike: float) -> Ints:
     place = pd.Index(known).get_indexer(pd.Index(images))
     held = np.flatnonzero(place >= 0)
     vectors = vectors[place[held]]
-    leader = np.arange(len(images))
+    return _leaders(len(images), held, lambda rows, until: vectors[rows] @ vectors[:until].T >= alike)
+
+
+def _by_hashes(hashes: Mapping[str, int], images: pd.Series) -> Ints:
+    """Give the same by perceptual hashes; images without one stand alone."""
+    held = np.flatnonzero(images.isin(list(hashes)).to_numpy())
+    known = np.array([hashes[images.iloc[i]] for i in held], dtype=np.uint64)
+    return _leaders(
+        len(images), held, lambda rows, until: np.bitwise_count(known[rows, None] ^ known[None, :until]) <= MOST_BITS
+    )
+
+
+def _leaders(n: int, held: Ints, similar: Callable[[Ints, int], npt.NDArray[np.bool_]]) -> Ints:
+    """Go down the images that can be compared; each joins the first leader that it is similar to, or leads."""
+    leader = np.arange(n)
     block = max(1, BLOCK // max(len(held), 1))
     for start in range(0, len(held), block):
         rows = np.arange(start, min(start + block, len(held)))
-        similar = vectors[rows] @ vectors[: rows[-1] + 1].T >= alike
-        for own, row in zip(rows, similar, strict=True):
+        for own, row in zip(rows, similar(rows, int(rows[-1]) + 1), strict=True):
             earlier = held[np.flatnonzero(row[:own])]
             leads = earlier[leader[earlier] == earlier]
             if len(leads):
