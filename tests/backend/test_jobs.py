@@ -205,7 +205,7 @@ def test_case_43_progress_never_goes_back_and_garbage_is_passed_over(rig):
             with open(os.environ["YMIR_OUT"] + "/monitor.part", "w") as file:
                 file.write(words)
             os.replace(os.environ["YMIR_OUT"] + "/monitor.part", os.environ["YMIR_OUT"] + "/monitor.txt")
-            time.sleep(0.3)
+            time.sleep(1.0)
         tell("t\\t1\\t0.6\\t2\\n"); tell("garbage"); tell("t\\t1\\t0.2\\t2\\n"); tell("t\\t1\\tnan\\t2\\n")
     """
     seen = []

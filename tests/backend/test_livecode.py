@@ -179,7 +179,7 @@ def test_an_address_or_revision_that_git_should_not_be_given_is_refused(url, rev
 )
 def test_the_network_is_used_only_where_the_task_allows_it(tmp_path, url):
     config = {"git_url": url, "git_branch": "main"}
-    with pytest.raises(PreflightFailed, match="allow_network=True"):
+    with pytest.raises(PreflightFailed, match="--allow network"):
         write_in(tmp_path / "job", task(config=config))
     assert not (tmp_path / "job").exists()
     preflight(task(config=config, allow_network=True))

@@ -22,7 +22,7 @@ from filelock import FileLock, Timeout
 
 from ymir_nb.backend.errors import JobError, PreflightFailed
 
-LOCK_SECONDS = 30.0
+LOCK_SECONDS = 120.0
 MOST_BYTES = 1 << 16
 OPEN_TO_ALL = 0o1777
 
