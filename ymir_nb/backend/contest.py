@@ -58,7 +58,7 @@ class Contest:
     limit: int
     overlap: Overlap
 
-    def by_labels(self, order: Ints, n_labels: int) -> tuple[Ints, Outcome]:
+    def by_labels(self, order: Ints, n_labels: int) -> tuple[Ints, Ints, Outcome]:
         """Let them compete.
 
         Parameters
@@ -70,45 +70,39 @@ class Contest:
 
         Returns
         -------
-        ndarray, Outcome
-            `order` without those that are too many of a label on one image, and what they found.
+        ndarray, ndarray, Outcome
+            `order` without those that are too many of a label on one image, where each label begins
+            in it, shape (n_labels + 1,), and what they found.
         """
+        first = np.concatenate([[0], np.cumsum(np.bincount(self.detections.label, minlength=n_labels))])
         kept: list[Ints] = []
         parts: list[Outcome] = []
-        for objects, rows in self._blocks(order, n_labels):
-            n = sum(map(len, kept))
-            left, part = self._compete(order[rows], objects)
-            kept.append(left)
+        n_kept = np.zeros(n_labels, dtype=np.int64)
+        for low, high in _blocks(first):
+            label = np.repeat(np.arange(low, high, dtype=np.int32), np.diff(first[low : high + 1]))
+            objects = slice(*np.searchsorted(self.truth.label, [low, high]).tolist())
+            left, part = self._compete(order[first[low] : first[high]], label, objects)
+            n = int(n_kept.sum())
+            n_kept += np.bincount(label[left], minlength=n_labels)
+            kept.append(order[first[low] : first[high]][left])
             parts.append(replace(part, row=part.row + n, pair_row=part.pair_row + n))
         columns = {name: np.concatenate([getattr(part, name) for part in parts]) for name in vars(parts[0])}
-        return np.concatenate(kept), Outcome(**columns)
+        return np.concatenate(kept), np.concatenate([[0], np.cumsum(n_kept)]), Outcome(**columns)
 
-    def _blocks(self, order: Ints, n_labels: int) -> Iterator[tuple[slice, slice]]:
-        """Cut objects and sorted detections between labels, with few detections to a block; one at least."""
-        label = np.arange(n_labels + 1)
-        first, objects = (np.searchsorted(side, label) for side in (self.detections.label[order], self.truth.label))
-        begin = 0
-        while begin < n_labels or not begin:
-            end = int(np.searchsorted(first, first[begin] + _DETECTIONS_AT_ONCE, side="right")) - 1
-            end = min(max(end, begin + 1), n_labels)
-            yield slice(objects[begin], objects[end]), slice(first[begin], first[end])
-            begin = max(end, 1)
-
-    def _compete(self, order: Ints, objects: slice) -> tuple[Ints, Outcome]:
-        """Let the detections of some labels compete for the objects of these labels."""
+    def _compete(self, order: Ints, label: Places, objects: slice) -> tuple[Bools, Outcome]:
+        """Let the detections of some labels compete for the objects of these labels; tell which are not too many."""
         truth = self.truth.take(objects)
         image = self.detections.image[order]
-        truth_cell, cell = cells((truth.label, truth.image), (self.detections.label[order], image), self.n_images)
+        truth_cell, cell = cells((truth.label, truth.image), (label, image), self.n_images)
         row, rank, dropped = _contenders(truth_cell, cell, image, self.limit)
         n_objects = np.bincount(truth_cell, minlength=int(cell.max(initial=0)) + 1)
         first = np.cumsum(n_objects) - n_objects
         cell = cell[row]
         span = Span(order[row], first[cell], n_objects[cell])
         pairs = overlapping(truth, self.detections, span, self.overlap, least=float(self.thresholds[0]))
-        if len(dropped):
-            left = np.ones(len(order), dtype=np.bool_)
-            left[dropped] = False
-            row, order = (np.cumsum(left) - 1)[row], order[left]
+        left = np.ones(len(order), dtype=np.bool_)
+        left[dropped] = False
+        row = (np.cumsum(left) - 1)[row] if len(dropped) else row
         n_thresholds, n_sizes = len(self.thresholds), len(self.counted)
         size_bits = np.array([((1 << n_thresholds) - 1) << (n_thresholds * size) for size in range(n_sizes)])
         result = assign(
@@ -120,7 +114,7 @@ class Contest:
             thresholds=self.thresholds,
         )
         by_row = np.argsort(row[result.detection])
-        return order, Outcome(
+        return left, Outcome(
             row=row[result.detection][by_row],
             rank=rank[result.detection][by_row],
             found=result.found[by_row],
@@ -130,6 +124,16 @@ class Contest:
             pair_iou=result.pair_iou,
             pair_bits=result.pair_bits,
         )
+
+
+def _blocks(first: Ints) -> Iterator[tuple[int, int]]:
+    """Cut labels, given where the detections of each begin, into ranges with few detections; one range at least."""
+    n_labels, low = len(first) - 1, 0
+    while low < n_labels or not low:
+        high = int(np.searchsorted(first, first[low] + _DETECTIONS_AT_ONCE, side="right")) - 1
+        high = min(max(high, low + 1), n_labels)
+        yield low, high
+        low = max(high, 1)
 
 
 def _contenders(truth_cell: Ints, cell: Ints, image: Places, limit: int) -> tuple[Ints, Ints, Ints]:

@@ -138,9 +138,9 @@ def match(
     truth = truth.take(stable_order(truth.label, stable_order(truth.image)))
     counted = _inside(truth.area) & (truth.weight == 0)
     contest = Contest(truth, counted, detections, n_images, np.minimum(thresholds, _ALMOST_ONE), limits[-1], overlap)
-    order, found = contest.by_labels(by_label_and_score(detections.label, detections.weight), n_labels)
+    order, start, found = contest.by_labels(by_label_and_score(detections.label, detections.weight), n_labels)
     return Matches(
-        start=np.searchsorted(detections.label[order], np.arange(n_labels + 1)),
+        start=start,
         score=detections.weight[order],
         inside=_inside(detections.area[order]),
         n_truth=np.stack([np.bincount(truth.label[size], minlength=n_labels) for size in counted]),

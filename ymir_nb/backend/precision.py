@@ -38,11 +38,11 @@ def averages(matches: Matches) -> tuple[Floats, Floats, Floats]:
     """
     shape = (len(SIZES), len(matches.thresholds), matches.n_truth.shape[1])
     precision, recall, recall_few = np.zeros(shape), np.zeros(shape), np.zeros((2, *shape[1:]))
-    n_seen = seen(matches)
     for labels, part in _blocks(matches):
+        n_seen = seen(matches, labels, part)
         for size in range(len(SIZES)):
             n_truth = np.maximum(matches.n_truth[size, labels], 1)
-            group, exact, rank = hits(matches, size, labels, part, n_seen[size, part])
+            group, exact, rank = hits(matches, size, labels, part, n_seen[size])
             total = np.bincount(group, minlength=shape[1] * len(n_truth)).reshape(shape[1], -1)
             precision[size, :, labels] = _read(total, exact, n_truth)
             recall[size, :, labels] = total / n_truth
@@ -96,12 +96,26 @@ def mean_there(values: Floats) -> float:
     return float(there.mean()) if len(there) else float("nan")
 
 
-def seen(matches: Matches) -> Ints:
-    """Count the detections of its label and each size up to every candidate, itself too, shape (4, c)."""
-    n_seen = np.zeros((len(SIZES), len(matches.score) + 1), dtype=np.int32)
-    np.cumsum(matches.inside, axis=1, out=n_seen[:, 1:])
-    label = np.searchsorted(matches.start, matches.row, side="right") - 1
-    up_to: Ints = n_seen[:, matches.row + 1] - n_seen[:, matches.start[label]]
+def seen(matches: Matches, labels: slice, part: slice) -> Ints:
+    """Count the detections of its label and each size up to every candidate, itself too.
+
+    Parameters
+    ----------
+    matches : Matches
+        From `matching.match`.
+    labels, part : slice
+        Labels, and all candidates of these labels.
+
+    Returns
+    -------
+    ndarray, shape (4, c)
+    """
+    start = matches.start[labels.start : labels.stop + 1] - matches.start[labels.start]
+    inside = matches.inside[:, matches.start[labels.start] : matches.start[labels.stop]]
+    n_seen = np.zeros((len(SIZES), inside.shape[1] + 1), dtype=np.int32)
+    np.cumsum(inside, axis=1, out=n_seen[:, 1:])
+    row = matches.row[part] - matches.start[labels.start]
+    up_to: Ints = n_seen[:, row + 1] - n_seen[:, start[np.searchsorted(start, row, side="right") - 1]]
     return up_to
 
 
