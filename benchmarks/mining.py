@@ -15,11 +15,11 @@ What is frozen, and why:
 - On two cores, two arms at a time with a thread each: a training takes about 110 s, predicting on pool and test 15 to
   25 s, an arm a quarter of an hour, and the whole of a drawn dataset three to four hours.
 
-What was tried before it was frozen (AP50 of heads and helmets with the same 280 images, one seed): 300 steps with
-augmentation 0.6 reached .57 .85, and random's curve was flat from 80 images on, so that r measured noise
-(``results/tried/mining-rare-300-steps.jsonl``); 300 steps with 0.2 .65 .87; 450 with 0.3 .76 .92; 600 with 0.6 .80 .93;
-600 with 0.3 .82 .95. At 192 x 144 pixels and 300 steps helmets fell from .86 to .76 with 80 images. With 41 images of cones
-among 200 a cone's AP50 is .79 after 300 steps; with the 3 to 9 that random finds it is .00 to .28.
+What was tried before it was frozen (AP50 of heads and helmets with 280 random images): 300 steps with augmentation
+0.6 reached .57 .85, and random's curve was flat from 80 images on, so that r measured noise
+(``results/tried/mining-rare-300-steps.jsonl``); 300 steps with 0.2 .65 .87; 450 with 0.3 .76 .92; 600 with 0.6
+.80 .93; 600 with 0.3 .82 .95. At 192 x 144 pixels and 300 steps helmets fell from .86 to .76 with 80 images. With 41
+images of cones among 200 a cone's AP50 is .79 after 300 steps; with the 3 to 9 that random finds it is .00 to .28.
 """
 
 from __future__ import annotations
