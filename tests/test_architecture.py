@@ -11,14 +11,27 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "ymir_nb"
 
 FLOORS = {
-    "A": "errors event_records model_card names boxes tables labels dataset masks scaling ops strategies stopping overlaps ordering assignment polygons run_lengths segmentations comparable contest matching precision metrics iou_sweep voc_precision semantic "
-    "pairing marks confusion operating_points calibration outcomes resampling slices comparison objectlab label_review "
-    "analysis diagnosis learning_curves",
-    "B": "objects verified many_files git store images imagefiles sources reports fitting gathering formats sandbox untrusted outbox "
-    "manuals manual_files pinned_images parameters public_executors contract gpus gpu_queue shared_folder "
-    "contract_annotations contract_assets tasks results detections embeddings packages package_info weights training_results event_files monitor failures runners notebooks progress livecode event_files runs",
-    "C": "label_book workspace executors building hidden models model_imports jobs projects",
-    "D": "collecting importing exporting training inference evaluation reviewing mining arms simulation steps rounds verification",
+    "A": """
+        analysis assignment boxes calibration comparable comparison confusion contest dataset diagnosis
+        errors event_records iou_sweep label_review labels learning_curves marks masks matching metrics
+        model_card names objectlab operating_points ops ordering outcomes overlaps pairing polygons
+        precision resampling run_lengths scaling segmentations semantic slices stopping strategies tables
+        voc_precision
+    """,
+    "B": """
+        contract contract_annotations contract_assets detections embeddings event_files failures fitting
+        formats gathering git gpu_queue gpus imagefiles images livecode manual_files manuals many_files
+        monitor notebooks objects outbox package_info packages parameters pinned_images progress
+        public_executors reports results runners runs sandbox shared_folder sources store tasks
+        training_results untrusted verified weights
+    """,
+    "C": """
+        building executors hidden jobs label_book model_imports models projects workspace
+    """,
+    "D": """
+        arms collecting evaluation exporting importing inference mining reviewing rounds simulation steps
+        training verification
+    """,
 }
 FLOOR = {module: floor for floor, modules in FLOORS.items() for module in modules.split()}
 

@@ -17,6 +17,7 @@ from ymir_nb.backend.objects import write_atomically
 
 FORM = "ymir-nb runs 1"
 
+
 @dataclass(frozen=True)
 class Runs:
     """What was replayed so far.
