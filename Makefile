@@ -50,5 +50,5 @@ $(VENV)/.demo: pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/.test: $(VENV)/.demo
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[torch,lab,test]"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[torch,lab,embeddings,test]"
 	touch $@
