@@ -131,7 +131,7 @@ def test_the_whole_loop_by_commands(call, make_project, workspace, tmp_path):
     )
     board = call("round", "mine", "pets")
     assert [row["rank"] for row in board] == list(range(1, 13))
-    assert set(board[0]) == {"rank", "image", "score", "why"}
+    assert set(board[0]) == {"rank", "image", "score", "why", "group"}
     shown = call("round", "finish", "pets", "--source", "truth")
     assert shown == call("project", "show", "pets")
     assert shown["name"] == "pets"

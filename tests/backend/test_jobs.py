@@ -305,6 +305,27 @@ def test_case_47_a_job_cancelled_while_its_inputs_are_written_never_starts(rig, 
     assert not (rig.jobs.directory / "a").exists()
 
 
+def test_case_60_ctrl_c_while_a_job_starts_leaves_it_running_or_nothing(rig, monkeypatch):
+    process = RUNNERS["process"]
+    real = process.start
+
+    def interrupted(job_dir, launch):
+        if started:
+            real(job_dir, launch)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(process, "start", interrupted)
+    started = False
+    with pytest.raises(KeyboardInterrupt):
+        rig.start("a", HANG)
+    assert not (rig.jobs.directory / "a").exists()
+    started = True
+    with pytest.raises(KeyboardInterrupt):
+        rig.start("a", HANG)
+    assert rig.jobs.attach("a").state == "running"
+    assert rig.jobs.cancel("a").state == "cancelled"
+
+
 def test_an_export_that_fails_leaves_no_job(rig):
     task = rig.task()
     next((rig.folder / "images").iterdir()).unlink()

@@ -36,6 +36,8 @@ def explain(out_dir: Path, run: RunState) -> str:
         that looks like an error, its last lines, and its path.
     """
     path = out_dir / LOG_FILE
+    if run.reason == CANCELLED:  # what it said while it was ended explains nothing
+        return f"{_ending(run)}\nLog: {path}"
     parts = [_ending(run)]
     record = read_monitor(out_dir / "monitor.txt")
     if record is not None and record.in_words():

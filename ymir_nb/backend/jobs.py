@@ -116,7 +116,8 @@ class JobRecord:
 
     def __repr__(self) -> str:
         """Say in one line how it stands."""
-        said = f": {self.message.splitlines()[0]}" if self.message else ""
+        first = self.message.partition("\n")[0].removesuffix(" Last lines of its log:")
+        said = f": {first}" if first else ""
         return f"<Job {self.id}: {self.kind}, {self.state}, {self.fraction:.0%} after {self.seconds:.0f} s{said}>"
 
     def to_dict(self) -> dict[str, Any]:
@@ -274,8 +275,9 @@ class Jobs:
                 if (record.directory / CANCEL_FILE).exists():
                     raise JobFailed(f"{task.kind} job {job_id!r} was cancelled before it started.")
                 runner.start(record.directory, launch)
-            except BaseException:  # nothing runs: half an export is of no use to anybody
-                shutil.rmtree(record.directory)
+            except BaseException:
+                if runner.poll(record.directory).phase == "absent":  # half an export is of no use to anybody
+                    shutil.rmtree(record.directory)
                 raise
             return self._begun(record)
 
@@ -411,6 +413,12 @@ class Jobs:
         """Give the truth about all jobs, newest first."""
         found = (self._load(path.parent.name) for path in self.directory.glob(f"*/{JOB_FILE}"))
         return sorted((self.attach(r.id) for r in found if r is not None), key=lambda r: (-r.created, r.id))
+
+    def __repr__(self) -> str:
+        """Say in one line where they are, and how many go on."""
+        records = self.records()
+        n_going_on = sum(record.state in _GOING_ON for record in records)
+        return f"<Jobs in {self.directory}: {len(records)}, of which {n_going_on} go on>"
 
     def _repr_html_(self) -> str:
         """Show them as a table."""

@@ -50,6 +50,8 @@ def train():
     folder = Path(OUT["models_dir"]) / "last"  # a stage is named like a Python variable
     folder.mkdir(parents=True, exist_ok=True)
     metric = trainer.train(*sides, CONFIG, folder, progress)
+    if metric is None:
+        sys.exit("app/trainer.py: train() must return the mAP on val, in [0, 1]; it returned nothing")
     files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     # mAP for boxes; maskAP for outlines, mIoU for the class of every pixel.
     stage = {"stage_name": "last", "files": files, "timestamp": int(time.time()), "mAP": float(metric)}
@@ -66,7 +68,7 @@ def infer(model, images):
             "boxes": [
                 {"class_name": name, "score": float(score), "box": {"x": int(x), "y": int(y), "w": int(w), "h": int(h)}}
                 for name, score, x, y, w, h in found
-                if score >= CONFIG.get("confidence", 0.0)
+                if not score < CONFIG.get("confidence", 0.0)  # a score that is no number is told, and not lost
             ]
         }
         progress(n_done / len(images))
