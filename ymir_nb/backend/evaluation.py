@@ -37,6 +37,23 @@ def evaluate(workspace: Workspace, predictions: str, *, truth: str = "") -> Eval
     ProjectError
         None of the images that were predicted on is labelled in the truth.
     """
+    seen, found = read_seen(workspace, predictions, truth=truth)
+    return metrics.evaluate(restrict(seen, found.labels), found)
+
+
+def read_seen(workspace: Workspace, predictions: str, *, truth: str = "") -> tuple[Dataset, Dataset]:
+    """Read the images that predictions were made on, as a dataset has them, and the predictions.
+
+    Parameters
+    ----------
+    workspace, predictions, truth
+        As `evaluate`.
+
+    Raises
+    ------
+    VersionNotFound, ProjectError
+        As `evaluate`.
+    """
     found = workspace.predictions(predictions)
     parents = workspace.version(f"predictions/{predictions}").meta.get("parents", {})
     source = truth or next((ref for ref in parents if "/" not in ref), "")
@@ -45,10 +62,10 @@ def evaluate(workspace: Workspace, predictions: str, *, truth: str = "") -> Eval
     seen = ops.take(workspace.dataset(source), found.images["image"])
     if seen.n_unlabelled == len(seen):
         raise ProjectError(
-            f"none of the {len(found)} images of {found.ref} is labelled in {source}: there is nothing to measure "
+            f"none of the {len(found)} images of {found.ref} is labelled in {source}: there is nothing to hold them "
             "against. Name a dataset that has their labels as the truth."
         )
-    return metrics.evaluate(restrict(seen, found.labels), found)
+    return seen, found
 
 
 def restrict(dataset: Dataset, labels: Collection[str]) -> Dataset:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ymir_nb.backend import comparison, diagnosis, label_review, ops
+from ymir_nb.backend import comparison, diagnosis, label_review
 from ymir_nb.backend.comparison import Comparison
 from ymir_nb.backend.dataset import Dataset
 from ymir_nb.backend.diagnosis import Diagnosis
-from ymir_nb.backend.errors import ProjectError, VersionNotFound
-from ymir_nb.backend.evaluation import restrict
+from ymir_nb.backend.evaluation import read_seen, restrict
 from ymir_nb.backend.label_review import Review
 from ymir_nb.backend.workspace import Workspace
 
@@ -45,7 +44,7 @@ def read_pair(workspace: Workspace, predictions: str, *, truth: str = "") -> Pai
     ProjectError
         None of the images that were predicted on is labelled in the truth.
     """
-    seen, found = _seen(workspace, predictions, truth)
+    seen, found = read_seen(workspace, predictions, truth=truth)
     return Pair(restrict(seen, found.labels), found)
 
 
@@ -69,7 +68,7 @@ def compare(
     InvalidTable
         They were not made on the same images.
     """
-    seen, found = _seen(workspace, first, truth)
+    seen, found = read_seen(workspace, first, truth=truth)
     return comparison.compare(seen, found, workspace.predictions(second), n=n, seed=seed)
 
 
@@ -79,19 +78,3 @@ def review(
     """Rank the labels of a dataset by what saved predictions say against them; see `label_review.review`."""
     pair = read_pair(workspace, predictions, truth=truth)
     return label_review.review(pair.truth, pair.predictions, sure=sure, likely=likely)
-
-
-def _seen(workspace: Workspace, predictions: str, truth: str) -> tuple[Dataset, Dataset]:
-    """Read predictions, and the images that they were made on as a dataset has them."""
-    found = workspace.predictions(predictions)
-    parents = workspace.version(f"predictions/{predictions}").meta.get("parents", {})
-    source = truth or next((ref for ref in parents if "/" not in ref), "")
-    if not source:
-        raise VersionNotFound(f"{predictions!r} does not say which dataset it was made on. Name it: truth='val@v1'")
-    seen = ops.take(workspace.dataset(source), found.images["image"])
-    if seen.n_unlabelled == len(seen):
-        raise ProjectError(
-            f"none of the {len(found)} images of {found.ref} is labelled in {source}: there is nothing to hold them "
-            "against. Name a dataset that has their labels as the truth."
-        )
-    return seen, found
