@@ -182,7 +182,7 @@ def test_evaluation_counts_only_what_was_predicted_on(workspace, make_project):
     result = run_step(project, "training")
     same, wider = (evaluate(workspace, result["predictions"], truth=truth) for truth in ("val", "truth"))
     assert wider.to_dict() == same.to_dict()
-    with pytest.raises(ProjectError, match="nothing to measure"):
+    with pytest.raises(ProjectError, match="nothing to hold them"):
         evaluate(workspace, result["predictions"], truth="pool")
 
 
